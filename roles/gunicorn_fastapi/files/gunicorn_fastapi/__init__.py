@@ -1,0 +1,1 @@
+"""What the role puts beside an application so that gunicorn serves it without losing a request."""
