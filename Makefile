@@ -1,0 +1,75 @@
+# `make` lists the targets. Everything that is installed or made lies in .venv and
+# .cache, but for system packages and container images.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+# Of this checkout alone, so that two of them do not meet. inventory/group_vars/containers.yml
+# makes the same names.
+checkout := $(realpath .)
+container = gunicorn-fastapi-$(SCENARIO)-$(HOST)-$(shell printf %s '$(checkout)' | sha1sum | cut -c1-8)
+export ANSIBLE_HOME := $(checkout)/.cache/ansible
+export ANSIBLE_CONFIG := $(checkout)/ansible.cfg
+export PATH := $(checkout)/.venv/bin:$(PATH)
+export LC_ALL := C.UTF-8
+
+# The host that `make shell` opens, and the scenarios that `make molecule` runs.
+SCENARIO ?= up
+HOST ?= demo
+ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+.PHONY: up
+up: venv packages ## deploy app/ to a host in a container, and show that it runs
+	@echo 'Starting the host'
+	@ansible-playbook molecule/create.yml
+	@echo 'Deploying, as with: ansible-playbook site.yml'
+	@ansible-playbook site.yml $(ARGS)
+	@tools/show-demo $(container)
+
+.PHONY: shell
+shell: ## open a shell on the host of `make up` (or HOST=debian12 SCENARIO=default)
+	@tools/podman exec --interactive --tty $(container) bash --login
+
+.PHONY: down
+down: venv ## remove the host of `make up`
+	@ansible-playbook molecule/destroy.yml
+
+.PHONY: test
+test: venv packages ## lint, unit tests, and all Molecule scenarios
+	@tools/stages lint unit molecule
+
+.PHONY: lint
+lint: venv ## run the linters
+	@tools/stages lint
+
+.PHONY: unit
+unit: venv ## run the unit tests (ARGS for pytest)
+	@pytest tests $(ARGS)
+
+.PHONY: molecule
+molecule: venv packages ## run all Molecule scenarios
+	@tools/stages molecule
+
+.PHONY: lock
+lock: venv ## write requirements-dev.txt anew from requirements-dev.in
+	@uv pip compile --quiet --upgrade --universal --python-version=3.12 --generate-hashes \
+	  --no-emit-index-url --custom-compile-command='make lock' \
+	  --output-file=requirements-dev.txt requirements-dev.in
+
+.PHONY: clean
+clean: ## remove .venv, .cache and this checkout's containers; images stay
+	@tools/podman ps --all --quiet --filter=name='-$(lastword $(subst -, ,$(container)))$$' | xargs --no-run-if-empty tools/podman rm --force --time=0 --volumes
+	@rm -rf .venv .cache .ansible
+
+.PHONY: venv
+venv:
+	@tools/make-venv
+
+.PHONY: packages
+packages:
+	@tools/install-packages podman mmdebstrap ssh ssh-keygen newuidmap flock nsenter unshare curl git
