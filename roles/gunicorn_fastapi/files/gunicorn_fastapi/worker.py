@@ -1,0 +1,160 @@
+"""A gunicorn worker that loses no request when it stops.
+
+uvicorn, told to stop, closes every connection whose next request it has not read yet. The worker
+here stops accepting, answers what is open and what still arrives with ``Connection: close``, and
+leaves when nobody is left. In ``gunicorn.conf.py``::
+
+    from gunicorn_fastapi.worker import DrainingUvicornWorker
+
+    DrainingUvicornWorker.drain_timeout = 5
+    worker_class = DrainingUvicornWorker
+
+Keep gunicorn's ``keepalive`` at or below ``drain_timeout``: then a stop closes no connection
+earlier than its own keep-alive timer would have.
+"""
+
+import asyncio
+import fcntl
+import logging
+import sys
+import termios
+import time
+from socket import socket
+from typing import Any
+
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from uvicorn.config import Config
+from uvicorn.server import Server
+from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
+
+logger = logging.getLogger("uvicorn.error")
+
+TICK = 0.05
+"""Seconds between two looks at the open connections."""
+
+RESERVE = 2
+"""Seconds of the graceful timeout left to uvicorn when requests are still running at its end: about
+one to cancel them, one for the application's shutdown."""
+
+CLOSE = (b"connection", b"close")
+
+
+class DrainingServer(Server):
+    """A uvicorn server whose connections end by agreement with their clients.
+
+    ``drain_timeout``: seconds that a connection may be idle during the stop before it is closed.
+    ``graceful_timeout``: seconds that the whole stop may take; what runs then is cancelled.
+    """
+
+    def __init__(self, config: Config, drain_timeout: float, graceful_timeout: float) -> None:
+        super().__init__(config)
+        self.drain_timeout = drain_timeout
+        self.graceful_timeout = graceful_timeout
+        self._idle_since: dict[Any, float] = {}
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Drain, then shut down as uvicorn does.
+
+        A worker that recycles itself (``max_requests``) is replaced only after it is gone. So it
+        accepts until the connections of before have ended; otherwise new clients would wait in the
+        socket's queue for an idle neighbour.
+        """
+        self.limit_max_requests = None  # reached, and on_tick() would say so at each tick
+        logger.info("Draining %d connection(s)", len(self.server_state.connections))
+        self._announce_close()
+        former = set(self._http_connections())
+        accept_until = time.monotonic() + self.drain_timeout
+        while not self.should_exit and former & self.server_state.connections:
+            if time.monotonic() >= accept_until:
+                break
+            await self._tick()
+
+        self.should_exit = True
+        deadline = time.monotonic() + self.graceful_timeout - RESERVE
+        # Only this process's descriptors: the socket stays open in the master, its queue unharmed.
+        for server in self.servers:
+            server.close()
+        # What was accepted just now gets its protocol in the first tick.
+        await self._tick()
+        while self.server_state.connections or self.server_state.tasks:
+            if self.force_exit or time.monotonic() >= deadline:
+                break
+            self._close_websockets()
+            await self._tick()
+
+        self.config.timeout_graceful_shutdown = RESERVE // 2
+        await super().shutdown(sockets)
+
+    def _announce_close(self) -> None:
+        """Have every response that has not begun yet say ``Connection: close``."""
+        self.config.encoded_headers.append(CLOSE)  # from here on_tick() takes them for later ones
+        self.server_state.default_headers.append(CLOSE)
+        for connection in self._http_connections():
+            if connection.cycle is not None and not connection.cycle.response_started:
+                connection.cycle.default_headers = self.server_state.default_headers
+
+    def _http_connections(self) -> list[Any]:
+        return [c for c in self.server_state.connections if hasattr(c, "cycle")]
+
+    def _close_websockets(self) -> None:
+        """End WebSockets with 1012 (service restart), once their handshake is over."""
+        for connection in self.server_state.connections - set(self._http_connections()):
+            if getattr(connection, "handshake_complete", True) and not _closing(connection):
+                connection.shutdown()
+
+    def _close_idle(self) -> None:
+        """Close the HTTP connections that have been idle for the drain time and hold no request.
+
+        A request that is still on the network at that moment is lost, as with any keep-alive timer:
+        HTTP has no way to take back an idle connection other than the answer to its next request.
+        """
+        now = time.monotonic()
+        self._idle_since = {
+            connection: self._idle_since.get(connection, now)
+            for connection in self._http_connections()
+            if connection.cycle is None or connection.cycle.response_complete
+        }
+        for connection, since in self._idle_since.items():
+            overdue = now - since >= self.drain_timeout
+            if overdue and not _closing(connection) and not _has_unread_bytes(connection):
+                connection.shutdown()
+
+    async def _tick(self) -> None:
+        """Close what has been idle for too long and wait a moment.
+
+        ``on_tick`` keeps the Date header fresh and tells the master that this worker is alive.
+        """
+        self._close_idle()
+        await self.on_tick(0)
+        await asyncio.sleep(TICK)
+
+
+def _closing(connection: Any) -> bool:
+    return bool(connection.transport.is_closing())
+
+
+def _has_unread_bytes(connection: Any) -> bool:
+    """Whether the kernel holds bytes of this connection that the loop has not read yet."""
+    descriptor = connection.transport.get_extra_info("socket").fileno()
+    return any(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))
+
+
+class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
+    """``UvicornWorker`` with a :class:`DrainingServer`, under gunicorn's ``graceful_timeout``."""
+
+    drain_timeout: float = 5
+    """Seconds that an open connection may be idle during a stop before it is closed."""
+
+    async def _serve(self) -> None:
+        """Serve until told to stop; exit with gunicorn's boot error when the start failed.
+
+        As the parent's, whose server class is fixed.
+        """
+        self.config.app = self.wsgi
+        server = DrainingServer(self.config, self.drain_timeout, self.cfg.graceful_timeout)
+        self._install_sigquit_handler()
+        # Plain sockets instead of gunicorn's wrappers: uvloop closes a wrapper's descriptor behind
+        # its back, and the wrapper would later close whatever has the same number by then.
+        await server.serve(sockets=[listener.sock for listener in self.sockets])
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)

@@ -1,0 +1,38 @@
+"""What the tests share: servers that end with the test that started them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from servers import ServerProcess
+
+StartServer = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Start servers as ``ServerProcess`` does; each has its own output file and a home of its own."""
+    with ExitStack() as stack:
+        count = 0
+
+        def start(
+            command: list[str],
+            *,
+            directory: Path,
+            environment: dict[str, str] | None = None,
+            descriptors: tuple[int, ...] = (),
+        ) -> ServerProcess:
+            nonlocal count
+            count += 1
+            server = ServerProcess(
+                command,
+                tmp_path / f"server-{count}.log",
+                directory=directory,
+                environment={"HOME": str(tmp_path), **(environment or {})},
+                descriptors=descriptors,
+            )
+            stack.callback(server.end)
+            return server
+
+        yield start
