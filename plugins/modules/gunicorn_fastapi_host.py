@@ -1,0 +1,222 @@
+#!/usr/bin/python
+"""What the role has to know of a host before it changes anything there."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gunicorn_fastapi_host
+short_description: Look at a host that is to run an application
+description:
+  - Gathers in one round trip what the role checks before it changes a host. Changes nothing.
+options:
+  name: {type: str, required: true, description: Name of the application.}
+  directory: {type: path, required: true, description: Directory of its releases.}
+  python: {type: str, required: true, description: The interpreter to use, a name or a path.}
+  bind: {type: list, elements: str, required: true, description: The addresses it is to have.}
+  uv: {type: path, required: true, description: Directory of the uv that installs requirements.}
+author: the gunicorn_fastapi maintainers (@gunicorn-fastapi)
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  gunicorn_fastapi_host:
+    name: fastapi
+    directory: /opt/fastapi
+    python: python3
+    bind: ["0.0.0.0:80"]
+    uv: /usr/local/lib/gunicorn_fastapi/uv
+"""
+
+RETURN = r"""
+init: {type: str, returned: always, description: Name of the program that runs as process 1.}
+systemd: {type: int, returned: always, description: Version of systemd, 0 without it.}
+system: {type: str, returned: always, description: Name of the distribution and its version.}
+python: {type: str, returned: always, description: Version of the interpreter, empty without it.}
+python_path: {type: str, returned: always, description: Absolute path of the interpreter.}
+machine: {type: str, returned: always, description: Hardware name, such as x86_64.}
+holders: {type: list, elements: dict, returned: always, description: Who else has the addresses.}
+foreign: {type: list, elements: str, returned: always, description: Users and units of that name that are not ours.}
+uv: {type: bool, returned: always, description: Whether uv is there.}
+free: {type: int, returned: always, description: Bytes that a release may take.}
+current: {type: str, returned: always, description: The release that the unit names, empty without one.}
+releases: {type: list, elements: str, returned: always, description: Names of the complete releases.}
+configuration: {type: dict, returned: always, description: Content of the current release's rendered files.}
+files: {type: dict, returned: always, description: Digests of the current release's files.}
+"""
+
+import ipaddress
+import json
+import os
+import platform
+import pwd
+import re
+import shutil
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+SYSTEM = Path("/etc/systemd/system")
+MARK = "gunicorn_fastapi"
+"""Stands in every unit and user that the role made."""
+
+
+def read(path: Path) -> str:
+    """The text of a file, empty when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def listeners(port: int) -> list[tuple[str, int]]:
+    """Addresses (as in /proc/net/tcp: hexadecimal) and inodes of what listens on a TCP port."""
+    found = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in read(Path(table)).splitlines()[1:]:
+            fields = line.split()
+            address, local_port = fields[1].rsplit(":", 1)
+            if fields[3] == "0A" and int(local_port, 16) == port:
+                found.append((address, int(fields[9])))
+    return found
+
+
+def processes_with(inode: int) -> list[int]:
+    """Ids of the processes that have a socket open, the lowest first."""
+    pids = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            links = [os.readlink(descriptor) for descriptor in (process / "fd").iterdir()]
+        except OSError:  # it has just ended
+            continue
+        if f"socket:[{inode}]" in links:
+            pids.append(int(process.name))
+    return sorted(pids)
+
+
+def conflicts(host: str, listening: str) -> bool:
+    """Whether something that listens there (as /proc/net/tcp writes it) keeps us from listening on `host`."""
+    if not listening.strip("0") or host in ("", "0.0.0.0", "[::]"):
+        return True
+    packed = ipaddress.ip_address(host.strip("[]")).packed
+    words = [packed[i : i + 4] for i in range(0, len(packed), 4)]
+    return listening == b"".join(word[::-1] for word in words).hex().upper()
+
+
+class Host:
+    """One host, asked through an AnsibleModule."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.name: str = module.params["name"]
+        self.directory = Path(module.params["directory"])
+
+    def run(self, *command: str) -> str:
+        """What a command prints, empty when it fails or does not exist."""
+        code, out, _ = self.module.run_command(list(command), handle_exceptions=False)
+        return str(out).strip() if code == 0 else ""
+
+    def systemd(self) -> int:
+        """Version of systemd."""
+        if not shutil.which("systemctl"):
+            return 0
+        match = re.match(r"systemd (\d+)", self.run("systemctl", "--version"))
+        return int(match.group(1)) if match else 0
+
+    def python(self) -> tuple[str, str]:
+        """Version and absolute path of the interpreter that releases are made with."""
+        path = shutil.which(self.module.params["python"]) or ""
+        return self.run(path, "-c", "import platform; print(platform.python_version())") if path else "", path
+
+    def current(self) -> str:
+        """The release that the service's unit names."""
+        unit = read(SYSTEM / f"{self.name}.service")
+        match = re.search(rf"^WorkingDirectory={re.escape(str(self.directory))}/releases/(\w+)/", unit, re.M)
+        return match.group(1) if match else ""
+
+    def holders(self) -> list[dict[str, object]]:
+        """Processes that have one of the addresses, but for systemd on behalf of this application."""
+        ours = self.run("systemctl", "show", "--property=Listen", "--value", f"{self.name}.socket") if self.systemd() else ""
+        found: list[dict[str, object]] = []
+        for address in self.module.params["bind"]:
+            host, _, port = address.rpartition(":")
+            if not port.isdigit() or f"{address} (Stream)" in ours:
+                continue
+            for where, inode in listeners(int(port)):
+                if not conflicts(host, where):
+                    continue
+                for pid in processes_with(inode)[:1]:
+                    found.append({"address": address, "pid": pid, "process": self.process_name(pid, port)})
+        return found
+
+    def process_name(self, pid: int, port: str) -> str:
+        """What an operator calls a process: its program, or for systemd the socket unit."""
+        if pid == 1:
+            for line in self.run("systemctl", "list-sockets", "--all", "--no-legend").splitlines():
+                fields = line.split()
+                if fields[0].endswith(f":{port}"):
+                    return f"systemd for {fields[1]}"
+        return read(Path(f"/proc/{pid}/comm")).strip()
+
+    def foreign(self) -> list[str]:
+        """Users and units that have the application's name, but were not made by this role."""
+        found = []
+        try:
+            if MARK not in pwd.getpwnam(self.name).pw_gecos:
+                found.append(f"user {self.name}")
+        except KeyError:
+            pass
+        for suffix in ("service", "socket", "slice"):
+            unit = f"{self.name}.{suffix}"
+            fragment = self.run("systemctl", "show", "--property=FragmentPath", "--value", unit) if self.systemd() else ""
+            if fragment and MARK not in read(Path(fragment)):
+                found.append(f"unit {fragment}")
+        return found
+
+    def free(self) -> int:
+        """Bytes that are free where releases go."""
+        path = self.directory
+        while not path.exists():
+            path = path.parent
+        return shutil.disk_usage(path).free
+
+    def look(self) -> dict[str, object]:
+        """All of it."""
+        release = self.directory / "releases" / self.current()
+        version, path = self.python()
+        manifest = read(release / "manifest.json") if self.current() else ""
+        files = json.loads(manifest)["files"] if manifest else {}
+        os_release = dict(re.findall(r'^(\w+)="?(.*?)"?$', read(Path("/etc/os-release")), re.M))
+        return {
+            "init": read(Path("/proc/1/comm")).strip(),
+            "systemd": self.systemd(),
+            "system": os_release.get("PRETTY_NAME", platform.system()),
+            "python": version,
+            "python_path": path,
+            "machine": platform.machine(),
+            "holders": self.holders(),
+            "foreign": self.foreign(),
+            "uv": os.access(Path(self.module.params["uv"]) / "bin/uv", os.X_OK),
+            "free": self.free(),
+            "current": self.current(),
+            "releases": sorted(m.parent.name for m in self.directory.glob("releases/*/manifest.json")),
+            "configuration": {n: read(release / n) for n in files if not n.startswith(("app/", "lib/", "etc/environment"))},
+            "files": files,
+        }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "directory": {"type": "path", "required": True},
+            "python": {"type": "str", "required": True},
+            "bind": {"type": "list", "elements": "str", "required": True},
+            "uv": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    module.exit_json(changed=False, **Host(module).look())
+
+
+if __name__ == "__main__":
+    main()

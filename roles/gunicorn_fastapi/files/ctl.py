@@ -1,0 +1,655 @@
+#!/usr/bin/python3
+"""Look at the releases of one application and hand over between them.
+
+Installed as NAMEctl; NAME is the application. Standard library only, so that it works when
+nothing else does. Every command leaves an application that serves, or says why it does not.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import datetime
+import getpass
+import http.client
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SYSTEM = Path("/etc/systemd/system")
+TRANSIENT = Path("/run/systemd/system")
+"""Units that a reboot forgets: a handover that lost its power leaves none of them behind."""
+
+DEATHS = 3
+"""Workers that may die before the first answer; one may have bad luck, three have a reason."""
+
+
+class Failure(Exception):
+    """What failed, why, and what to do next; for the operator, as it stands."""
+
+
+def run(*command: str, check: bool = True) -> str:
+    """What a command prints. Raises Failure with its own words when it fails and `check` is set."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise Failure(f"{' '.join(command)}: {done.stderr.strip() or f'exit status {done.returncode}'}")
+    return done.stdout
+
+
+def show(unit: str) -> dict[str, str]:
+    """The properties of a unit, as systemctl prints them. A unit that is not there has empty ones."""
+    wanted = (
+        "ActiveState,SubState,MainPID,InvocationID,StatusText,MemoryCurrent,Description,"
+        "ActiveEnterTimestamp,InactiveExitTimestamp,NRestarts"
+    )
+    lines = run("systemctl", "show", f"--property={wanted}", unit).splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def active(unit: str) -> bool:
+    """Whether a unit is up or on its way up."""
+    return show(unit)["ActiveState"] in ("active", "activating", "reloading")
+
+
+@dataclasses.dataclass(frozen=True)
+class App:
+    """One application on this host: where its releases are and what its units are called."""
+
+    name: str
+
+    @property
+    def root(self) -> Path:
+        return Path("/opt") / self.name
+
+    @property
+    def service(self) -> str:
+        return f"{self.name}.service"
+
+    @property
+    def unit(self) -> Path:
+        """The file that says which release serves. Replacing it is the switch."""
+        return SYSTEM / self.service
+
+    def socket(self, instance: str) -> Path:
+        """Where exactly this instance (main, candidate, preflight) answers, and no other."""
+        return Path("/run") / self.name / f"{instance}.sock"
+
+    def releases(self) -> list[str]:
+        """Complete releases, the latest built first."""
+        manifests = self.root.glob("releases/*/manifest.json")
+        return [m.parent.name for m in sorted(manifests, key=lambda m: m.stat().st_mtime, reverse=True)]
+
+    def manifest(self, release: str) -> dict[str, Any]:
+        """What a release was built from. Raises Failure when there is no such release."""
+        try:
+            manifest: dict[str, Any] = json.loads((self.root / "releases" / release / "manifest.json").read_text())
+        except FileNotFoundError:
+            known = ", ".join(self.releases()) or "none"
+            raise Failure(f"release {release}: there is no such release on this host. There are: {known}") from None
+        return manifest
+
+    def current(self) -> str:
+        """The release that the unit names, empty when nothing was ever taken into service."""
+        try:
+            return self.release_in(self.unit.read_text())
+        except FileNotFoundError:
+            return ""
+
+    def running(self, unit: str) -> str:
+        """The release that a unit's main process was really started from, empty when it does not run."""
+        pid = show(unit)["MainPID"]
+        try:
+            return self.release_in(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except FileNotFoundError:
+            return ""
+
+    def release_in(self, text: str) -> str:
+        match = re.search(rf"{re.escape(str(self.root))}/releases/(\w+)/", text)
+        return match.group(1) if match else ""
+
+    def history(self) -> list[dict[str, Any]]:
+        """The handovers of this host, the oldest first. A line that was cut off by a power loss is left out."""
+        records = []
+        with contextlib.suppress(FileNotFoundError):
+            for line in (self.root / "history.jsonl").read_text().splitlines():
+                with contextlib.suppress(json.JSONDecodeError):
+                    records.append(json.loads(line))
+        return records
+
+    def previous(self) -> str:
+        """The release that served before the current one and is still there. Empty when there is none."""
+        current, there = self.current(), self.releases()
+        for record in reversed(self.history()):
+            served = [record["to"]] if record["outcome"] == "done" else []
+            for release in [*served, record["from"]]:
+                if release != current and release in there:
+                    return str(release)
+        return ""
+
+    def resolve(self, word: str) -> str:
+        """The release that a word of the command line means: an id, its beginning, "current" or "previous"."""
+        if word == "previous":
+            if not self.previous():
+                raise Failure(f"{self.name}: no other release has served on this host, so there is none to go back to")
+            return self.previous()
+        if word == "current":
+            if not self.current():
+                raise Failure(f"{self.name}: no release is in service. Deploy one first")
+            return self.current()
+        matches = [release for release in self.releases() if release.startswith(word)]
+        if len(matches) == 1:
+            return matches[0]
+        self.manifest(word)
+        return word
+
+
+# --- Asking an instance whether it works ------------------------------------------------------------
+
+
+def children(pid: int) -> set[int]:
+    """Process ids of a process's children."""
+    with contextlib.suppress(OSError):
+        return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    return set()
+
+
+def ask(address: Path, path: str) -> socket.socket:
+    """A connection on which the health path has been asked for. It waits in the queue until a worker takes it."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(str(address))
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: health\r\nConnection: close\r\n\r\n"
+    connection.sendall(request.encode())
+    return connection
+
+
+def status_of(connection: socket.socket) -> int:
+    """The status code of the answer that has arrived, 0 when the worker left without one."""
+    response = http.client.HTTPResponse(connection)
+    try:
+        response.begin()
+    except (OSError, http.client.HTTPException):
+        return 0
+    return response.status
+
+
+def probe(address: Path, path: str, timeout: float, pid: int) -> str:
+    """Wait until an instance answers its health path with 2xx, and say how that went.
+
+    503 is "not yet"; any other answer is final. Raises Failure as soon as that is certain: on such an
+    answer, when the main process `pid` is gone, when workers die one after the other, or after
+    `timeout` seconds. An instance that answered nothing at all is killed, because it would not heed a
+    request to stop either.
+    """
+    begin = time.monotonic()
+    seen: set[int] = set()
+    last = "no answer"
+    try:
+        main = os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise Failure(f"gunicorn ended before {path} was answered") from None
+    connection = ask(address, path)
+    while (left := begin + timeout - time.monotonic()) > 0:
+        ready, _, _ = select.select([main, connection], [], [], min(left, 0.1))
+        if main in ready:
+            raise Failure(f"gunicorn ended before {path} was answered")
+        if connection in ready:
+            status = status_of(connection)
+            connection.close()
+            if 200 <= status < 300:
+                return f"{path} answered {status} after {time.monotonic() - begin:.1f} s"
+            if status not in (0, 503):
+                raise Failure(f"GET {path} answered {status}, and only 2xx counts as healthy")
+            last = f"last answer {status}" if status else "the connection was closed without an answer"
+            time.sleep(min(left, 0.2))
+            connection = ask(address, path)
+        alive = children(pid)
+        seen |= alive
+        if len(seen - alive) >= DEATHS:
+            os.kill(pid, signal.SIGKILL)
+            raise Failure(f"{len(seen - alive)} workers died one after the other before {path} was answered")
+    os.kill(pid, signal.SIGKILL)
+    raise Failure(f"{path} did not answer 2xx within {timeout:g} s ({last})")
+
+
+# --- The journal ------------------------------------------------------------------------------------
+
+
+def last_words(invocation: str) -> list[str]:
+    """What the application said in one run of a unit, the latest 20 lines."""
+    run("journalctl", "--sync", check=False)
+    match = f"_SYSTEMD_INVOCATION_ID={invocation}"
+    return run("journalctl", "--quiet", "--output=cat", "--lines=20", match, check=False).splitlines()
+
+
+def reason_in(lines: list[str]) -> str:
+    """The line that tells most: an exception's last one, or else the last warning or error."""
+    for pattern in (r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Fault)\b", r".* - (WARNING|ERROR|CRITICAL) - "):
+        for line in reversed(lines):
+            if re.match(pattern, line):
+                return line
+    return lines[-1] if lines else ""
+
+
+def say(app: App, text: str, release: str, error: bool = False) -> None:
+    """Tell whoever waits, and the journal, where it is found under the application's own unit."""
+    with contextlib.suppress(OSError):  # nobody waits any more, and the handover goes on
+        print(text, file=sys.stderr if error else sys.stdout, flush=True)
+    fields = {
+        "MESSAGE": text.replace("\n", " | "),
+        "PRIORITY": "3" if error else "5",
+        "SYSLOG_IDENTIFIER": f"{app.name}ctl",
+        "OBJECT_SYSTEMD_UNIT": app.service,
+        "RELEASE": release,
+    }
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.sendto("".join(f"{k}={v}\n" for k, v in fields.items()).encode(), "/run/systemd/journal/socket")
+
+
+# --- Handing over -----------------------------------------------------------------------------------
+
+
+def durable(path: Path, text: str) -> None:
+    """Replace a file's content so that a power loss leaves the old or the new one, never a part."""
+    building = path.with_name(f".{path.name}.building")
+    with building.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    building.chmod(0o644)
+    building.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    os.fsync(directory)
+    os.close(directory)
+
+
+class Handover:
+    """One release takes the place of another."""
+
+    def __init__(self, app: App, release: str) -> None:
+        self.app = app
+        self.release = release
+        self.manifest = app.manifest(release)
+
+    def unit_text(self, unit: str) -> str:
+        return (self.app.root / "releases" / self.release / "systemd" / unit).read_text()
+
+    def start(self, unit: str, verb: str = "start") -> str:
+        """Start a unit and wait until its own probe says that it is healthy; says how long that took.
+
+        Raises Failure with the application's reason, and leaves the unit as it failed.
+        """
+        begin = time.monotonic()
+        done = subprocess.run(["systemctl", verb, unit], capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = last_words(show(unit)["InvocationID"])
+            words = "\n".join(f"    {line}" for line in lines)
+            raise Failure(f"{reason_in(lines) or done.stderr.strip()}\n{words}")
+        return f"{time.monotonic() - begin:.1f} s"
+
+    @contextlib.contextmanager
+    def instance(self, kind: str) -> Iterator[str]:
+        """A second instance of the application for as long as the block lasts; gives its time to start."""
+        names = [f"{self.app.name}-{kind}.socket", f"{self.app.name}-{kind}.service"]
+        TRANSIENT.mkdir(exist_ok=True)
+        for name in names:
+            (TRANSIENT / name).write_text(self.unit_text(name))
+        extensions = SYSTEM / f"{self.app.service}.d"
+        if extensions.is_dir():  # what the operator added to the service holds for this instance too
+            (TRANSIENT / f"{names[1]}.d").symlink_to(extensions)
+        run("systemctl", "daemon-reload")
+        try:
+            yield self.start(names[1])
+        finally:
+            if show(self.app.service)["ActiveState"] == "active" or not active(names[1]) or kind == "preflight":
+                remove_instance(self.app, kind)
+            else:
+                say(self.app, f"{self.app.service} is not up, so {names[1]} goes on serving", self.release, error=True)
+
+    def preflight(self) -> None:
+        """Boot the release where no client can reach it. Raises Failure when it does not work."""
+        try:
+            with self.instance("preflight") as took:
+                say(self.app, f"release {self.release}: preflight passed in {took}", self.release)
+        except Failure as failure:
+            serving = self.app.current()
+            keeps = f"{self.app.name} keeps serving {serving}" if serving else "no client ever saw it"
+            raise Failure(
+                f"release {self.release}: preflight failed; {keeps} "
+                f"(journalctl -u {self.app.name}-preflight): {failure}"
+            ) from None
+
+    def switch(self) -> str:
+        """Put the release's unit in place and restart on it. Puts the old one back when that fails."""
+        app = self.app
+        before = app.unit.read_text() if app.unit.exists() else ""
+        durable(app.unit, self.unit_text(app.service))
+        run("systemctl", "daemon-reload")
+        try:
+            took = self.start(app.service, "restart")
+        except Failure as failure:
+            if not before:
+                run("systemctl", "stop", app.service, f"{app.name}.socket", check=False)
+                app.unit.unlink()
+                run("systemctl", "daemon-reload")
+                raise Failure(f"release {self.release}: {app.service} failed: {failure}") from None
+            durable(app.unit, before)
+            run("systemctl", "daemon-reload")
+            run("systemctl", "restart", app.service)
+            raise Failure(
+                f"release {self.release}: {app.service} failed on it and serves {app.current()} again: {failure}"
+            ) from None
+        link = app.root / ".current.building"
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"releases/{self.release}")
+        link.replace(app.root / "current")
+        return took
+
+    def execute(self, proved: bool) -> None:
+        """All steps. Raises Failure after putting everything back as it was."""
+        app = self.app
+        before = app.current()
+        begin = time.monotonic()
+        outcome = "failed"
+        reason = ""
+        say(app, f"handover from {before or 'nothing'} to {self.release} begins", self.release)
+        try:
+            if not proved:
+                self.preflight()
+            if active(f"{app.name}.socket"):
+                with self.instance("candidate") as took:
+                    say(app, f"release {self.release}: serves beside {before} after {took}", self.release)
+                    took = self.switch()
+                    say(app, f"release {self.release}: {app.service} restarted on it in {took}", self.release)
+            else:
+                took = self.switch()
+                say(app, f"release {self.release}: {app.service} started in {took}", self.release)
+            outcome = "done"
+        except Failure as failure:
+            reason = str(failure).splitlines()[0]
+            raise
+        finally:
+            record(app, before, self.release, outcome, reason, time.monotonic() - begin)
+        say(app, f"handover from {before or 'nothing'} to {self.release} done", self.release)
+
+
+def remove_instance(app: App, kind: str) -> None:
+    """Stop a second instance, if there is one, and forget its units."""
+    names = [f"{app.name}-{kind}.service", f"{app.name}-{kind}.socket"]
+    files = [TRANSIENT / name for name in names]
+    if not any(file.exists() for file in files):
+        return
+    run("systemctl", "stop", *names, check=False)
+    for file in files:
+        file.unlink(missing_ok=True)
+    (TRANSIENT / f"{names[0]}.d").unlink(missing_ok=True)
+    run("systemctl", "reset-failed", *names, check=False)
+    run("systemctl", "daemon-reload")
+
+
+def record(app: App, before: str, after: str, outcome: str, reason: str, seconds: float) -> None:
+    """Add a line to the history, and wait until it is on the disk."""
+    line = {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "from": before,
+        "to": after,
+        "outcome": outcome,
+        "reason": reason,
+        "seconds": round(seconds, 1),
+        "by": os.environ.get("HANDOVER_BY", getpass.getuser()),
+    }
+    with (app.root / "history.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def settle(app: App) -> None:
+    """Finish or undo what an interrupted handover left. Changes nothing when nothing was left.
+
+    A candidate that still runs has been proved, so the service is brought to the release that its
+    unit names before the candidate goes.
+    """
+    remove_instance(app, "preflight")
+    if not (TRANSIENT / f"{app.name}-candidate.service").exists():
+        return
+    if app.running(app.service) != app.current():
+        run("systemctl", "daemon-reload")
+        Handover(app, app.current()).start(app.service, "restart")
+    remove_instance(app, "candidate")
+    say(app, f"an interrupted handover was settled: {app.service} serves {app.current()}", app.current())
+
+
+def in_the_background(app: App, release: str, *command: str) -> None:
+    """Run a command of this program as a unit of its own, which a lost connection does not end, and wait for it.
+
+    There is one such unit, so there is one handover at a time. Raises Failure when another is under way.
+    """
+    unit = f"{app.name}-handover.service"
+    state = show(unit)
+    if state["ActiveState"] not in ("inactive", "failed"):
+        raise Failure(
+            f"{app.name}: {state['Description']} is under way since {state['InactiveExitTimestamp']}. "
+            f"Wait until it is over (journalctl -fu {app.name}), then try again"
+        )
+    by = os.environ.get("SUDO_USER") or getpass.getuser()
+    origin = os.environ.get("SSH_CONNECTION", "").split(" ")[0]
+    who = f"{by} from {origin}" if origin else by
+    me = str(Path(sys.argv[0]).resolve())
+    done = subprocess.run(
+        [
+            "systemd-run", "--quiet", "--collect", "--wait", "--pipe", f"--unit={unit}",
+            f"--description=the handover to {release} by {who}", f"--setenv=HANDOVER_BY={who}",
+            f"--property=ExecStopPost={me} settle", "--property=TimeoutStopSec=infinity",
+            me, *command,
+        ],
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+# --- The commands -----------------------------------------------------------------------------------
+
+
+def command_handover(app: App, arguments: argparse.Namespace) -> None:
+    """Put a release into service, if it is not yet."""
+    release = app.resolve(arguments.release)
+    if not arguments.again and is_settled(app, release):
+        print(f"release {release} is in service already")
+        return
+    app.manifest(release)
+    proved = ["--proved"] if arguments.proved else []
+    in_the_background(app, release, "execute", release, *proved)
+
+
+def is_settled(app: App, release: str) -> bool:
+    """Whether a release is in service, with nothing left over from a handover."""
+    left = [TRANSIENT / f"{app.name}-{kind}.service" for kind in ("preflight", "candidate")]
+    return app.current() == app.running(app.service) == release and not any(file.exists() for file in left)
+
+
+def command_rollback(app: App, arguments: argparse.Namespace) -> None:
+    """Put a release that is already here into service: the one that served before, or a named one."""
+    arguments.again = arguments.proved = False
+    command_handover(app, arguments)
+
+
+def command_restart(app: App, arguments: argparse.Namespace) -> None:
+    """Start the current release afresh, without losing a request."""
+    arguments.release, arguments.again, arguments.proved = "current", True, False
+    command_handover(app, arguments)
+
+
+def command_preflight(app: App, arguments: argparse.Namespace) -> None:
+    """Prove a release where no client can reach it."""
+    release = app.resolve(arguments.release)
+    if not is_settled(app, release):
+        in_the_background(app, release, "execute", release, "--preflight-only")
+
+
+def command_execute(app: App, arguments: argparse.Namespace) -> None:
+    """The inside of a handover: runs in a unit of its own."""
+    try:
+        settle(app)
+        handover = Handover(app, arguments.release)
+        if arguments.preflight_only:
+            handover.preflight()
+        else:
+            handover.execute(arguments.proved)
+    except Failure as failure:
+        say(app, str(failure), arguments.release, error=True)
+        sys.exit(1)
+
+
+def command_settle(app: App, _: argparse.Namespace) -> None:
+    """Clear up after an interrupted handover."""
+    settle(app)
+
+
+def command_prune(app: App, arguments: argparse.Namespace) -> None:
+    """Remove old releases, never the current one nor the one to roll back to."""
+    kept = [release for release in (app.current(), app.previous()) if release]
+    kept += [release for release in app.releases() if release not in kept]
+    for release in kept[max(arguments.keep, 2) :]:
+        directory = app.root / "releases" / release
+        (directory / "manifest.json").unlink()
+        shutil.rmtree(directory)
+        print(f"removed release {release}")
+
+
+def command_probe(app: App, arguments: argparse.Namespace) -> None:
+    """Wait until an instance is healthy. systemd asks this at each start."""
+    pid = int(os.environ["MAINPID"])
+    try:
+        print(probe(app.socket(arguments.instance), arguments.path, arguments.timeout, pid))
+    except Failure as failure:
+        reason = reason_in(last_words(os.environ.get("INVOCATION_ID", "")))
+        raise Failure(f"{failure}. {reason}" if reason else str(failure)) from None
+
+
+def health(app: App) -> str:
+    """What the health path of the running service answers just now, in words."""
+    try:
+        path = app.manifest(app.running(app.service))["health_path"]
+        begin = time.monotonic()
+        with contextlib.closing(ask(app.socket("main"), path)) as connection:
+            connection.settimeout(5)
+            status = status_of(connection)
+        took = (time.monotonic() - begin) * 1000
+    except PermissionError:
+        return "unknown, asking it needs root"
+    except (OSError, Failure) as error:
+        return f"not to be asked ({error})"
+    return f"{path} answers {status} in {took:.0f} ms" if status else f"{path} does not answer within 5 s"
+
+
+def command_status(app: App, arguments: argparse.Namespace) -> None:
+    """What serves, since when, how well, and what happened last."""
+    unit = show(app.service)
+    candidate = app.running(f"{app.name}-candidate.service")
+    memory = unit["MemoryCurrent"]
+    up = unit["ActiveState"] == "active"
+    state = {
+        "name": app.name,
+        "release": app.running(app.service) or app.current(),
+        "state": f"{unit['ActiveState']} ({unit['SubState']})",
+        "since": unit["ActiveEnterTimestamp"] if up else unit["InactiveExitTimestamp"],
+        "status": unit["StatusText"],
+        "workers": len(children(int(unit["MainPID"]))),
+        "memory": int(memory) if memory.isdigit() else None,
+        "health": health(app) if up else "the service is not up",
+        "restarts": int(unit["NRestarts"] or 0),
+        "candidate": candidate,
+        "previous": app.previous(),
+        "handovers": app.history()[-5:],
+    }
+    if arguments.json:
+        print(json.dumps(state))
+        return
+    print(f"{app.name}: release {state['release'] or 'none'}, {state['state']} since {state['since'] or 'never'}")
+    print(f"  health    {state['health']}")
+    print(f"  workers   {state['workers']} ({state['status']})")
+    print(f"  memory    {'unknown' if state['memory'] is None else f'{int(memory) / 2**20:.0f} MiB'}")
+    print(f"  restarts  {state['restarts']} by systemd since the last start")
+    if candidate:
+        print(f"  handover  under way, {candidate} serves beside it")
+    print(f"  previous  {state['previous'] or 'none'}")
+    for entry in state["handovers"]:
+        print(f"  {entry['time']}  {entry['from'] or '-':12} -> {entry['to']}  {entry['outcome']} {entry['reason']}")
+
+
+def command_list(app: App, arguments: argparse.Namespace) -> None:
+    """The releases on this host, the latest built first."""
+    current, previous = app.current(), app.previous()
+    rows = []
+    for release in app.releases():
+        built = (app.root / "releases" / release / "manifest.json").stat().st_mtime
+        rows.append(
+            {
+                "release": release,
+                "built": datetime.datetime.fromtimestamp(built, datetime.UTC).isoformat(timespec="seconds"),
+                "role": {current: "current", previous: "previous"}.get(release, ""),
+            }
+        )
+    if arguments.json:
+        print(json.dumps(rows))
+        return
+    for row in rows:
+        print(f"{row['release']}  {row['built']}  {row['role']}".rstrip())
+
+
+def parser(app: App) -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog=f"{app.name}ctl", description=f"Releases of {app.name} on this host.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, function: Any, needs_root: bool = True, hidden: bool = False) -> argparse.ArgumentParser:
+        summary = (function.__doc__ or "").splitlines()[0]
+        command = commands.add_parser(name, description=summary, **({} if hidden else {"help": summary}))
+        command.set_defaults(function=function, needs_root=needs_root, name=name)
+        return command
+
+    add("status", command_status, needs_root=False).add_argument("--json", action="store_true")
+    add("list", command_list).add_argument("--json", action="store_true")
+    add("preflight", command_preflight).add_argument("release")
+    handover = add("handover", command_handover)
+    handover.add_argument("release", help="its id, the beginning of it, or current or previous")
+    handover.add_argument("--again", action="store_true", help="even if it is in service already")
+    handover.add_argument("--proved", action="store_true", help="its preflight has just passed: do not repeat it")
+    add("rollback", command_rollback).add_argument("release", nargs="?", default="previous")
+    add("restart", command_restart)
+    add("prune", command_prune).add_argument("--keep", type=int, default=5, metavar="N")
+    asking = add("probe", command_probe, hidden=True)
+    asking.add_argument("instance", choices=["main", "candidate", "preflight"])
+    asking.add_argument("path")
+    asking.add_argument("--timeout", type=float, default=60, metavar="SECONDS")
+    execute = add("execute", command_execute, hidden=True)
+    execute.add_argument("release")
+    execute.add_argument("--proved", action="store_true")
+    execute.add_argument("--preflight-only", action="store_true")
+    add("settle", command_settle, hidden=True)
+    return top
+
+
+def main() -> None:
+    app = App(Path(sys.argv[0]).name.removesuffix("ctl"))
+    arguments = parser(app).parse_args()
+    try:
+        if arguments.needs_root and os.geteuid() != 0:
+            raise Failure(f"{app.name}ctl {arguments.name} needs root. Try: sudo {app.name}ctl {arguments.name}")
+        arguments.function(app, arguments)
+    except Failure as failure:
+        sys.exit(f"{app.name}ctl: {failure}")
+
+
+if __name__ == "__main__":
+    main()
