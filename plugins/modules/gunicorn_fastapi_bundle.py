@@ -89,7 +89,9 @@ def checked_requirements(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"gunicorn_fastapi_requirements: {path} cannot be read: {error}. Make it with: {COMPILE}") from error
+        raise BundleError(
+            f"gunicorn_fastapi_requirements: {path} cannot be read: {error}. Make it with: {COMPILE}"
+        ) from error
     for line in logical_lines(text):
         if re.match(r"-[rce]|--(requirement|constraint|editable)\b", line):
             raise BundleError(
@@ -130,7 +132,7 @@ def source_files(source: Path, exclude: list[str]) -> dict[str, Path]:
             path = Path(here) / name
             if path.is_symlink() and not path.resolve().is_relative_to(source.resolve()):
                 raise BundleError(
-                    f"gunicorn_fastapi_app_source: {path} points out of the source, to {os.readlink(path)}, "
+                    f"gunicorn_fastapi_app_source: {path} points out of the source, to {path.readlink()}, "
                     "which would not be there on the host. Copy it in, or add its name to gunicorn_fastapi_exclude."
                 )
             if not path.is_symlink() and not path.is_file():
@@ -146,7 +148,7 @@ def member(name: str, path: Path | None, content: bytes) -> tuple[tarfile.TarInf
     """An archive member that depends on name, content and the x bit only: not on time, owner, umask."""
     info = tarfile.TarInfo(name)
     if path is not None and path.is_symlink():
-        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(path)
+        info.type, info.linkname = tarfile.SYMTYPE, str(path.readlink())
         return info, b""
     content = content if path is None else path.read_bytes()
     info.size = len(content)
@@ -164,10 +166,12 @@ def pack(members: list[tuple[tarfile.TarInfo, bytes]], archive: Path) -> None:
     for old in archive.parent.glob("*.tar.gz"):
         if old.stat().st_mtime < time.time() - 86400:
             old.unlink(missing_ok=True)
-    with tempfile.NamedTemporaryFile(dir=archive.parent, delete=False) as temporary:
-        with tarfile.open(fileobj=temporary, mode="w:gz", compresslevel=1) as tar:
-            for info, content in members:
-                tar.addfile(info, io.BytesIO(content))
+    with (
+        tempfile.NamedTemporaryFile(dir=archive.parent, delete=False) as temporary,
+        tarfile.open(fileobj=temporary, mode="w:gz", compresslevel=1) as tar,
+    ):
+        for info, content in members:
+            tar.addfile(info, io.BytesIO(content))
     Path(temporary.name).rename(archive)
 
 

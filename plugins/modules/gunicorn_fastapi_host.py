@@ -85,7 +85,7 @@ def processes_with(inode: int) -> list[int]:
     pids = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            links = [os.readlink(descriptor) for descriptor in (process / "fd").iterdir()]
+            links = [str(descriptor.readlink()) for descriptor in (process / "fd").iterdir()]
         except OSError:  # it has just ended
             continue
         if f"socket:[{inode}]" in links:
@@ -115,6 +115,10 @@ class Host:
         code, out, _ = self.module.run_command(list(command), handle_exceptions=False)
         return str(out).strip() if code == 0 else ""
 
+    def show(self, name: str, unit: str) -> str:
+        """A property of a unit, empty without systemd."""
+        return self.run("systemctl", "show", f"--property={name}", "--value", unit) if shutil.which("systemctl") else ""
+
     def systemd(self) -> int:
         """Version of systemd."""
         if not shutil.which("systemctl"):
@@ -130,12 +134,12 @@ class Host:
     def current(self) -> str:
         """The release that the service's unit names."""
         unit = read(SYSTEM / f"{self.name}.service")
-        match = re.search(rf"^WorkingDirectory={re.escape(str(self.directory))}/releases/(\w+)/", unit, re.M)
+        match = re.search(rf"^WorkingDirectory={re.escape(str(self.directory))}/releases/(\w+)/", unit, re.MULTILINE)
         return match.group(1) if match else ""
 
     def holders(self) -> list[dict[str, object]]:
         """Processes that have one of the addresses, but for systemd on behalf of this application."""
-        ours = self.run("systemctl", "show", "--property=Listen", "--value", f"{self.name}.socket") if self.systemd() else ""
+        ours = self.show("Listen", f"{self.name}.socket")
         found: list[dict[str, object]] = []
         for address in self.module.params["bind"]:
             host, _, port = address.rpartition(":")
@@ -144,8 +148,9 @@ class Host:
             for where, inode in listeners(int(port)):
                 if not conflicts(host, where):
                     continue
-                for pid in processes_with(inode)[:1]:
-                    found.append({"address": address, "pid": pid, "process": self.process_name(pid, port)})
+                pids = processes_with(inode)
+                if pids:
+                    found.append({"address": address, "pid": pids[0], "process": self.process_name(pids[0], port)})
         return found
 
     def process_name(self, pid: int, port: str) -> str:
@@ -167,7 +172,7 @@ class Host:
             pass
         for suffix in ("service", "socket", "slice"):
             unit = f"{self.name}.{suffix}"
-            fragment = self.run("systemctl", "show", "--property=FragmentPath", "--value", unit) if self.systemd() else ""
+            fragment = self.show("FragmentPath", unit)
             if fragment and MARK not in read(Path(fragment)):
                 found.append(f"unit {fragment}")
         return found
@@ -185,7 +190,8 @@ class Host:
         version, path = self.python()
         manifest = read(release / "manifest.json") if self.current() else ""
         files = json.loads(manifest)["files"] if manifest else {}
-        os_release = dict(re.findall(r'^(\w+)="?(.*?)"?$', read(Path("/etc/os-release")), re.M))
+        private = ("app/", "lib/", "etc/environment")
+        os_release = dict(re.findall(r'^(\w+)="?(.*?)"?$', read(Path("/etc/os-release")), re.MULTILINE))
         return {
             "init": read(Path("/proc/1/comm")).strip(),
             "systemd": self.systemd(),
@@ -199,7 +205,7 @@ class Host:
             "free": self.free(),
             "current": self.current(),
             "releases": sorted(m.parent.name for m in self.directory.glob("releases/*/manifest.json")),
-            "configuration": {n: read(release / n) for n in files if not n.startswith(("app/", "lib/", "etc/environment"))},
+            "configuration": {n: read(release / n) for n in files if not n.startswith(private)},
             "files": files,
         }
 

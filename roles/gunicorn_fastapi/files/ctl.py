@@ -33,15 +33,15 @@ DEATHS = 3
 """Workers that may die before the first answer; one may have bad luck, three have a reason."""
 
 
-class Failure(Exception):
+class CtlError(Exception):
     """What failed, why, and what to do next; for the operator, as it stands."""
 
 
 def run(*command: str, check: bool = True) -> str:
-    """What a command prints. Raises Failure with its own words when it fails and `check` is set."""
+    """What a command prints. Raises CtlError with its own words when it fails and `check` is set."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if check and done.returncode:
-        raise Failure(f"{' '.join(command)}: {done.stderr.strip() or f'exit status {done.returncode}'}")
+        raise CtlError(f"{' '.join(command)}: {done.stderr.strip() or f'exit status {done.returncode}'}")
     return done.stdout
 
 
@@ -89,12 +89,12 @@ class App:
         return [m.parent.name for m in sorted(manifests, key=lambda m: m.stat().st_mtime, reverse=True)]
 
     def manifest(self, release: str) -> dict[str, Any]:
-        """What a release was built from. Raises Failure when there is no such release."""
+        """What a release was built from. Raises CtlError when there is no such release."""
         try:
             manifest: dict[str, Any] = json.loads((self.root / "releases" / release / "manifest.json").read_text())
         except FileNotFoundError:
             known = ", ".join(self.releases()) or "none"
-            raise Failure(f"release {release}: there is no such release on this host. There are: {known}") from None
+            raise CtlError(f"release {release}: there is no such release on this host. There are: {known}") from None
         return manifest
 
     def current(self) -> str:
@@ -139,11 +139,11 @@ class App:
         """The release that a word of the command line means: an id, its beginning, "current" or "previous"."""
         if word == "previous":
             if not self.previous():
-                raise Failure(f"{self.name}: no other release has served on this host, so there is none to go back to")
+                raise CtlError(f"{self.name}: no other release has served on this host, so there is none to go back to")
             return self.previous()
         if word == "current":
             if not self.current():
-                raise Failure(f"{self.name}: no release is in service. Deploy one first")
+                raise CtlError(f"{self.name}: no release is in service. Deploy one first")
             return self.current()
         matches = [release for release in self.releases() if release.startswith(word)]
         if len(matches) == 1:
@@ -184,7 +184,7 @@ def status_of(connection: socket.socket) -> int:
 def probe(address: Path, path: str, timeout: float, pid: int) -> str:
     """Wait until an instance answers its health path with 2xx, and say how that went.
 
-    503 is "not yet"; any other answer is final. Raises Failure as soon as that is certain: on such an
+    503 is "not yet"; any other answer is final. Raises CtlError as soon as that is certain: on such an
     answer, when the main process `pid` is gone, when workers die one after the other, or after
     `timeout` seconds. An instance that answered nothing at all is killed, because it would not heed a
     request to stop either.
@@ -195,19 +195,19 @@ def probe(address: Path, path: str, timeout: float, pid: int) -> str:
     try:
         main = os.pidfd_open(pid)
     except ProcessLookupError:
-        raise Failure(f"gunicorn ended before {path} was answered") from None
+        raise CtlError(f"gunicorn ended before {path} was answered") from None
     connection = ask(address, path)
     while (left := begin + timeout - time.monotonic()) > 0:
-        ready, _, _ = select.select([main, connection], [], [], min(left, 0.1))
+        ready, _, _ = select.select([main, connection.fileno()], [], [], min(left, 0.1))
         if main in ready:
-            raise Failure(f"gunicorn ended before {path} was answered")
-        if connection in ready:
+            raise CtlError(f"gunicorn ended before {path} was answered")
+        if connection.fileno() in ready:
             status = status_of(connection)
             connection.close()
             if 200 <= status < 300:
                 return f"{path} answered {status} after {time.monotonic() - begin:.1f} s"
             if status not in (0, 503):
-                raise Failure(f"GET {path} answered {status}, and only 2xx counts as healthy")
+                raise CtlError(f"GET {path} answered {status}, and only 2xx counts as healthy")
             last = f"last answer {status}" if status else "the connection was closed without an answer"
             time.sleep(min(left, 0.2))
             connection = ask(address, path)
@@ -215,9 +215,9 @@ def probe(address: Path, path: str, timeout: float, pid: int) -> str:
         seen |= alive
         if len(seen - alive) >= DEATHS:
             os.kill(pid, signal.SIGKILL)
-            raise Failure(f"{len(seen - alive)} workers died one after the other before {path} was answered")
+            raise CtlError(f"{len(seen - alive)} workers died one after the other before {path} was answered")
     os.kill(pid, signal.SIGKILL)
-    raise Failure(f"{path} did not answer 2xx within {timeout:g} s ({last})")
+    raise CtlError(f"{path} did not answer 2xx within {timeout:g} s ({last})")
 
 
 # --- The journal ------------------------------------------------------------------------------------
@@ -285,14 +285,14 @@ class Handover:
     def start(self, unit: str, verb: str = "start") -> str:
         """Start a unit and wait until its own probe says that it is healthy; says how long that took.
 
-        Raises Failure with the application's reason, and leaves the unit as it failed.
+        Raises CtlError with the application's reason, and leaves the unit as it failed.
         """
         begin = time.monotonic()
         done = subprocess.run(["systemctl", verb, unit], capture_output=True, text=True, check=False)
         if done.returncode:
             lines = last_words(show(unit)["InvocationID"])
             words = "\n".join(f"    {line}" for line in lines)
-            raise Failure(f"{reason_in(lines) or done.stderr.strip()}\n{words}")
+            raise CtlError(f"{reason_in(lines) or done.stderr.strip()}\n{words}")
         return f"{time.monotonic() - begin:.1f} s"
 
     @contextlib.contextmanager
@@ -315,14 +315,14 @@ class Handover:
                 say(self.app, f"{self.app.service} is not up, so {names[1]} goes on serving", self.release, error=True)
 
     def preflight(self) -> None:
-        """Boot the release where no client can reach it. Raises Failure when it does not work."""
+        """Boot the release where no client can reach it. Raises CtlError when it does not work."""
         try:
             with self.instance("preflight") as took:
                 say(self.app, f"release {self.release}: preflight passed in {took}", self.release)
-        except Failure as failure:
+        except CtlError as failure:
             serving = self.app.current()
             keeps = f"{self.app.name} keeps serving {serving}" if serving else "no client ever saw it"
-            raise Failure(
+            raise CtlError(
                 f"release {self.release}: preflight failed; {keeps} "
                 f"(journalctl -u {self.app.name}-preflight): {failure}"
             ) from None
@@ -335,16 +335,16 @@ class Handover:
         run("systemctl", "daemon-reload")
         try:
             took = self.start(app.service, "restart")
-        except Failure as failure:
+        except CtlError as failure:
             if not before:
                 run("systemctl", "stop", app.service, f"{app.name}.socket", check=False)
                 app.unit.unlink()
                 run("systemctl", "daemon-reload")
-                raise Failure(f"release {self.release}: {app.service} failed: {failure}") from None
+                raise CtlError(f"release {self.release}: {app.service} failed: {failure}") from None
             durable(app.unit, before)
             run("systemctl", "daemon-reload")
             run("systemctl", "restart", app.service)
-            raise Failure(
+            raise CtlError(
                 f"release {self.release}: {app.service} failed on it and serves {app.current()} again: {failure}"
             ) from None
         link = app.root / ".current.building"
@@ -354,7 +354,7 @@ class Handover:
         return took
 
     def execute(self, proved: bool) -> None:
-        """All steps. Raises Failure after putting everything back as it was."""
+        """All steps. Raises CtlError after putting everything back as it was."""
         app = self.app
         before = app.current()
         begin = time.monotonic()
@@ -373,7 +373,7 @@ class Handover:
                 took = self.switch()
                 say(app, f"release {self.release}: {app.service} started in {took}", self.release)
             outcome = "done"
-        except Failure as failure:
+        except CtlError as failure:
             reason = str(failure).splitlines()[0]
             raise
         finally:
@@ -431,12 +431,12 @@ def settle(app: App) -> None:
 def in_the_background(app: App, release: str, *command: str) -> None:
     """Run a command of this program as a unit of its own, which a lost connection does not end, and wait for it.
 
-    There is one such unit, so there is one handover at a time. Raises Failure when another is under way.
+    There is one such unit, so there is one handover at a time. Raises CtlError when another is under way.
     """
     unit = f"{app.name}-handover.service"
     state = show(unit)
     if state["ActiveState"] not in ("inactive", "failed"):
-        raise Failure(
+        raise CtlError(
             f"{app.name}: {state['Description']} is under way since {state['InactiveExitTimestamp']}. "
             f"Wait until it is over (journalctl -fu {app.name}), then try again"
         )
@@ -505,7 +505,7 @@ def command_execute(app: App, arguments: argparse.Namespace) -> None:
             handover.preflight()
         else:
             handover.execute(arguments.proved)
-    except Failure as failure:
+    except CtlError as failure:
         say(app, str(failure), arguments.release, error=True)
         sys.exit(1)
 
@@ -531,9 +531,9 @@ def command_probe(app: App, arguments: argparse.Namespace) -> None:
     pid = int(os.environ["MAINPID"])
     try:
         print(probe(app.socket(arguments.instance), arguments.path, arguments.timeout, pid))
-    except Failure as failure:
+    except CtlError as failure:
         reason = reason_in(last_words(os.environ.get("INVOCATION_ID", "")))
-        raise Failure(f"{failure}. {reason}" if reason else str(failure)) from None
+        raise CtlError(f"{failure}. {reason}" if reason else str(failure)) from None
 
 
 def health(app: App) -> str:
@@ -547,7 +547,7 @@ def health(app: App) -> str:
         took = (time.monotonic() - begin) * 1000
     except PermissionError:
         return "unknown, asking it needs root"
-    except (OSError, Failure) as error:
+    except (OSError, CtlError) as error:
         return f"not to be asked ({error})"
     return f"{path} answers {status} in {took:.0f} ms" if status else f"{path} does not answer within 5 s"
 
@@ -558,6 +558,7 @@ def command_status(app: App, arguments: argparse.Namespace) -> None:
     candidate = app.running(f"{app.name}-candidate.service")
     memory = unit["MemoryCurrent"]
     up = unit["ActiveState"] == "active"
+    handovers = app.history()[-5:]
     state = {
         "name": app.name,
         "release": app.running(app.service) or app.current(),
@@ -570,7 +571,7 @@ def command_status(app: App, arguments: argparse.Namespace) -> None:
         "restarts": int(unit["NRestarts"] or 0),
         "candidate": candidate,
         "previous": app.previous(),
-        "handovers": app.history()[-5:],
+        "handovers": handovers,
     }
     if arguments.json:
         print(json.dumps(state))
@@ -583,7 +584,7 @@ def command_status(app: App, arguments: argparse.Namespace) -> None:
     if candidate:
         print(f"  handover  under way, {candidate} serves beside it")
     print(f"  previous  {state['previous'] or 'none'}")
-    for entry in state["handovers"]:
+    for entry in handovers:
         print(f"  {entry['time']}  {entry['from'] or '-':12} -> {entry['to']}  {entry['outcome']} {entry['reason']}")
 
 
@@ -610,11 +611,12 @@ def command_list(app: App, arguments: argparse.Namespace) -> None:
 def parser(app: App) -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog=f"{app.name}ctl", description=f"Releases of {app.name} on this host.")
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    commands: Any = top.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, function: Any, needs_root: bool = True, hidden: bool = False) -> argparse.ArgumentParser:
         summary = (function.__doc__ or "").splitlines()[0]
-        command = commands.add_parser(name, description=summary, **({} if hidden else {"help": summary}))
+        shown = {} if hidden else {"help": summary}
+        command: argparse.ArgumentParser = commands.add_parser(name, description=summary, **shown)
         command.set_defaults(function=function, needs_root=needs_root, name=name)
         return command
 
@@ -645,9 +647,9 @@ def main() -> None:
     arguments = parser(app).parse_args()
     try:
         if arguments.needs_root and os.geteuid() != 0:
-            raise Failure(f"{app.name}ctl {arguments.name} needs root. Try: sudo {app.name}ctl {arguments.name}")
+            raise CtlError(f"{app.name}ctl {arguments.name} needs root. Try: sudo {app.name}ctl {arguments.name}")
         arguments.function(app, arguments)
-    except Failure as failure:
+    except CtlError as failure:
         sys.exit(f"{app.name}ctl: {failure}")
 
 

@@ -60,9 +60,7 @@ def usable_memory(proc: Path, cgroups: Path) -> int:
     return min([memory, *(int(limit) for limit in limits if limit != "max")])
 
 
-def workers(
-    worker_memory: int, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
-) -> Sizing:
+def workers(worker_memory: int, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Sizing:
     """One worker per usable CPU, as far as memory goes.
 
     `worker_memory` is what one worker is expected to need, in MiB. The workers may have half
@@ -74,7 +72,6 @@ def workers(
     if fitting < cpus:
         return Sizing(
             fitting,
-            f"half of {memory // MIB} MiB holds {fitting} of {worker_memory} MiB"
-            f" (the CPUs would allow {cpus})",
+            f"half of {memory // MIB} MiB holds {fitting} of {worker_memory} MiB (the CPUs would allow {cpus})",
         )
     return Sizing(cpus, f"{reason}, memory would allow {fitting}")
