@@ -173,12 +173,12 @@ def ask(address: Path, path: str) -> socket.socket:
 
 def status_of(connection: socket.socket) -> int:
     """The status code of the answer that has arrived, 0 when the worker left without one."""
-    response = http.client.HTTPResponse(connection)
-    try:
-        response.begin()
-    except (OSError, http.client.HTTPException):
-        return 0
-    return response.status
+    with contextlib.closing(http.client.HTTPResponse(connection)) as response:
+        try:
+            response.begin()
+        except (OSError, http.client.HTTPException):
+            return 0
+        return response.status
 
 
 def probe(address: Path, path: str, timeout: float, pid: int) -> str:
@@ -192,30 +192,32 @@ def probe(address: Path, path: str, timeout: float, pid: int) -> str:
     begin = time.monotonic()
     seen: set[int] = set()
     last = "no answer"
-    try:
-        main = os.pidfd_open(pid)
-    except ProcessLookupError:
-        raise CtlError(f"gunicorn ended before {path} was answered") from None
-    connection = ask(address, path)
-    while (left := begin + timeout - time.monotonic()) > 0:
-        ready, _, _ = select.select([main, connection.fileno()], [], [], min(left, 0.1))
-        if main in ready:
-            raise CtlError(f"gunicorn ended before {path} was answered")
-        if connection.fileno() in ready:
-            status = status_of(connection)
-            connection.close()
-            if 200 <= status < 300:
-                return f"{path} answered {status} after {time.monotonic() - begin:.1f} s"
-            if status not in (0, 503):
-                raise CtlError(f"GET {path} answered {status}, and only 2xx counts as healthy")
-            last = f"last answer {status}" if status else "the connection was closed without an answer"
-            time.sleep(min(left, 0.2))
-            connection = ask(address, path)
-        alive = children(pid)
-        seen |= alive
-        if len(seen - alive) >= DEATHS:
-            os.kill(pid, signal.SIGKILL)
-            raise CtlError(f"{len(seen - alive)} workers died one after the other before {path} was answered")
+    with contextlib.ExitStack() as opened:
+        try:
+            main = os.pidfd_open(pid)
+        except ProcessLookupError:
+            raise CtlError(f"gunicorn ended before {path} was answered") from None
+        opened.callback(os.close, main)
+        connection = opened.enter_context(ask(address, path))
+        while (left := begin + timeout - time.monotonic()) > 0:
+            ready, _, _ = select.select([main, connection.fileno()], [], [], min(left, 0.1))
+            if main in ready:
+                raise CtlError(f"gunicorn ended before {path} was answered")
+            if connection.fileno() in ready:
+                status = status_of(connection)
+                connection.close()
+                if 200 <= status < 300:
+                    return f"{path} answered {status} after {time.monotonic() - begin:.1f} s"
+                if status not in (0, 503):
+                    raise CtlError(f"GET {path} answered {status}, and only 2xx counts as healthy")
+                last = f"last answer {status}" if status else "the connection was closed without an answer"
+                time.sleep(min(left, 0.2))
+                connection = opened.enter_context(ask(address, path))
+            alive = children(pid)
+            seen |= alive
+            if len(seen - alive) >= DEATHS:
+                os.kill(pid, signal.SIGKILL)
+                raise CtlError(f"{len(seen - alive)} workers died one after the other before {path} was answered")
     os.kill(pid, signal.SIGKILL)
     raise CtlError(f"{path} did not answer 2xx within {timeout:g} s ({last})")
 

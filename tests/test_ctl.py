@@ -1,0 +1,301 @@
+"""The control command, as far as it needs no systemd: history, names, pruning, and the probe."""
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import ctl
+import pytest
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class Host(ctl.App):
+    """An application in a temporary directory instead of /opt and /etc/systemd/system."""
+
+    @property
+    def root(self) -> Path:
+        return Path(os.environ["TEST_ROOT"]) / self.name
+
+    @property
+    def unit(self) -> Path:
+        return self.root / "fastapi.service"
+
+    def release(self, name: str, built: int) -> None:
+        directory = self.root / "releases" / name
+        directory.mkdir(parents=True)
+        (directory / "manifest.json").write_text(json.dumps({"release": name}))
+        os.utime(directory / "manifest.json", (built, built))
+
+    def serves(self, release: str) -> None:
+        self.unit.write_text(f"WorkingDirectory={self.root}/releases/{release}/app\n")
+
+    def was(self, before: str, after: str, outcome: str = "done") -> None:
+        ctl.record(self, before, after, outcome, "", 1.0)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setenv("TEST_ROOT", str(tmp_path))
+    host = Host("fastapi")
+    for built, name in enumerate(["aaa1", "aab2", "bbb3", "ccc4"]):
+        host.release(name, built)
+    return host
+
+
+# --- Which release -----------------------------------------------------------------------------------
+
+
+def test_the_unit_says_which_release_is_current(host: Host) -> None:
+    assert host.current() == ""
+    host.serves("bbb3")
+    assert host.current() == "bbb3"
+
+
+def test_previous_is_what_served_before_not_what_is_newest(host: Host) -> None:
+    host.was("", "bbb3")
+    host.was("bbb3", "aaa1")
+    host.serves("aaa1")
+    assert host.previous() == "bbb3"
+
+
+def test_a_release_that_failed_is_never_previous(host: Host) -> None:
+    host.was("", "aaa1")
+    host.was("aaa1", "bbb3")
+    host.was("bbb3", "ccc4", "failed")
+    host.serves("bbb3")
+    assert host.previous() == "aaa1"
+
+
+def test_a_rollback_can_be_rolled_back(host: Host) -> None:
+    host.was("", "aaa1")
+    host.was("aaa1", "bbb3")
+    host.was("bbb3", "aaa1")
+    host.serves("aaa1")
+    assert host.previous() == "bbb3"
+
+
+def test_previous_survives_a_power_loss_between_switch_and_history(host: Host) -> None:
+    host.was("", "aaa1")
+    host.serves("bbb3")
+    with (host.root / "history.jsonl").open("a") as history:
+        history.write('{"time": "2026-01-01T00:0')
+    assert host.previous() == "aaa1"
+
+
+def test_previous_is_a_release_that_is_still_there(host: Host) -> None:
+    host.was("", "aaa1")
+    host.was("aaa1", "gone")
+    host.was("gone", "bbb3")
+    host.serves("bbb3")
+    assert host.previous() == "aaa1"
+
+
+def test_without_history_there_is_no_previous(host: Host) -> None:
+    host.serves("aaa1")
+    assert host.previous() == ""
+    with pytest.raises(ctl.CtlError, match="none to go back to"):
+        host.resolve("previous")
+
+
+def test_a_release_is_found_by_its_beginning(host: Host) -> None:
+    assert host.resolve("bb") == "bbb3"
+
+
+@pytest.mark.parametrize("word", ["aa", "zzz"])
+def test_an_unclear_name_is_refused_with_those_that_exist(host: Host, word: str) -> None:
+    with pytest.raises(ctl.CtlError, match=f"release {word}: .*ccc4, bbb3, aab2, aaa1"):
+        host.resolve(word)
+
+
+# --- Pruning ------------------------------------------------------------------------------------------
+
+
+def prune(host: Host, keep: int) -> list[str]:
+    ctl.command_prune(host, argparse.Namespace(keep=keep))
+    return host.releases()
+
+
+def test_prune_keeps_the_newest(host: Host) -> None:
+    host.serves("ccc4")
+    assert prune(host, 2) == ["ccc4", "bbb3"]
+
+
+def test_prune_never_takes_the_current_or_the_previous(host: Host) -> None:
+    host.was("", "aab2")
+    host.was("aab2", "aaa1")
+    host.serves("aaa1")
+    assert prune(host, 2) == ["aab2", "aaa1"]
+    assert not (host.root / "releases/ccc4").exists()
+
+
+def test_prune_takes_nothing_while_there_is_room(host: Host) -> None:
+    host.serves("ccc4")
+    assert len(prune(host, 4)) == 4
+
+
+# --- What the application said ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (
+            ["Traceback (most recent call last):", '  File "x"', "ModuleNotFoundError: No module named 'x'", "Bye"],
+            "ModuleNotFoundError: No module named 'x'",
+        ),
+        (["2026 - INFO - x - a", "2026 - WARNING - x - Worker was sent SIGSYS!", "2026 - INFO - x - b"], None),
+        (["asyncpg.exceptions.CannotConnectNowError: starting up", "done"], None),
+        (["one", "two"], "two"),
+        ([], ""),
+    ],
+)
+def test_the_line_that_tells_most_is_found(lines: list[str], reason: str | None) -> None:
+    expected = next(line for line in lines if "WARNING" in line or "Error" in line) if reason is None else reason
+    assert ctl.reason_in(lines) == expected
+
+
+# --- The probe ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Path:
+    return tmp_path / "main.sock"
+
+
+@contextlib.contextmanager
+def answering(address: Path, answers: list[bytes | None]) -> Iterator[None]:
+    """An instance that gives these answers, one per connection, and then leaves clients waiting.
+
+    None closes the connection without an answer.
+    """
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(address))
+    listener.listen()
+
+    def serve() -> None:
+        for answer in answers:
+            connection, _ = listener.accept()
+            connection.recv(1024)
+            if answer is not None:
+                connection.sendall(answer)
+            connection.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        listener.close()
+
+
+@contextlib.contextmanager
+def process(code: str = "import time; time.sleep(60)") -> Iterator[int]:
+    """A main process; its id is its parent's to wait for, so that it can be gone before we are asked."""
+    child = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        yield child.pid
+    finally:
+        child.kill()
+        child.wait()
+
+
+def status(code: int) -> bytes:
+    return OK.replace(b"200 OK", str(code).encode() + b" X")
+
+
+@pytest.mark.parametrize("code", [200, 204])
+def test_2xx_is_healthy(address: Path, code: int) -> None:
+    with process() as pid, answering(address, [status(code)]):
+        assert ctl.probe(address, "/healthz", 10, pid).startswith(f"/healthz answered {code} after")
+
+
+@pytest.mark.parametrize("code", [301, 404, 500])
+def test_any_other_answer_is_final(address: Path, code: int) -> None:
+    with (
+        process() as pid,
+        answering(address, [status(code)]),
+        pytest.raises(ctl.CtlError, match=f"^GET /healthz answered {code}, and only 2xx"),
+    ):
+        ctl.probe(address, "/healthz", 10, pid)
+
+
+def test_503_and_a_closed_connection_are_not_yet(address: Path) -> None:
+    with process() as pid, answering(address, [status(503), None, status(503), OK]):
+        assert "answered 200" in ctl.probe(address, "/healthz", 10, pid)
+
+
+def test_no_answer_ends_with_the_time_and_kills(address: Path) -> None:
+    with process() as pid, answering(address, [status(503)]):
+        with pytest.raises(ctl.CtlError, match=r"did not answer 2xx within 0.5 s \(last answer 503\)"):
+            ctl.probe(address, "/healthz", 0.5, pid)
+        assert os.waitpid(pid, 0) == (pid, 9)
+
+
+def test_a_main_process_that_ends_is_noticed(address: Path) -> None:
+    with (
+        process("import time; time.sleep(0.3)") as pid,
+        answering(address, []),
+        pytest.raises(ctl.CtlError, match=r"^gunicorn ended before /healthz was answered"),
+    ):
+        ctl.probe(address, "/healthz", 3600, pid)
+
+
+def test_a_main_process_that_is_gone_already_is_noticed(address: Path) -> None:
+    with process("") as pid:
+        os.waitpid(pid, 0)
+    with answering(address, []), pytest.raises(ctl.CtlError, match=r"^gunicorn ended before"):
+        ctl.probe(address, "/healthz", 3600, pid)
+
+
+RESPAWNING = """
+import subprocess, sys, time
+for _ in range(200):
+    subprocess.run([sys.executable, "-c", "import time; time.sleep(0.3)"])
+"""
+
+
+def test_workers_that_die_one_after_the_other_are_noticed(address: Path) -> None:
+    with process(RESPAWNING) as pid, answering(address, []):
+        with pytest.raises(ctl.CtlError, match=r"^3 workers died one after the other before /healthz was answered"):
+            ctl.probe(address, "/healthz", 3600, pid)
+        assert os.waitpid(pid, 0) == (pid, 9)
+
+
+# --- The command line ---------------------------------------------------------------------------------
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "fastapi.service"
+    path.write_text("old")
+    ctl.durable(path, "new")
+    assert path.read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["fastapi.service"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("words", [["handover", "aaa1"], ["rollback"], ["restart"], ["prune"], ["list"]])
+def test_what_needs_root_says_so(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], run_main: Callable[[list[str]], str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert run_main(words) == f"fastapictl: fastapictl {words[0]} needs root. Try: sudo fastapictl {words[0]}"
+
+
+@pytest.fixture
+def run_main(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], str]:
+    def run(words: list[str]) -> str:
+        monkeypatch.setattr(sys, "argv", ["/usr/local/sbin/fastapictl", *words])
+        with pytest.raises(SystemExit) as end:
+            ctl.main()
+        return str(end.value)
+
+    return run

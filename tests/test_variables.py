@@ -1,0 +1,42 @@
+"""One list of variables: the defaults, the argument specification and the README agree."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+ROLE = ROOT / "roles/gunicorn_fastapi"
+DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
+OPTIONS = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+TYPES = {"str": str, "int": int, "list": list, "dict": dict}
+
+
+def test_defaults_and_specification_list_the_same_variables() -> None:
+    assert list(DEFAULTS) == list(OPTIONS)
+
+
+def test_each_default_is_of_its_type() -> None:
+    for name, option in OPTIONS.items():
+        assert isinstance(DEFAULTS[name], TYPES[option["type"]]), name
+
+
+def test_each_variable_is_described_by_the_comment_above_it() -> None:
+    text = (ROLE / "defaults/main.yml").read_text()
+    for name, option in OPTIONS.items():
+        block = text[: text.index(f"\n{name}:")].rpartition("\n\n")[2]
+        comment = " ".join(line.removeprefix("#").strip() for line in block.splitlines() if line.startswith("#"))
+        assert comment == " ".join(option["description"].split()), name
+
+
+def test_names_begin_with_the_role() -> None:
+    assert all(name.startswith("gunicorn_fastapi_") for name in DEFAULTS)
+    internal = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+    assert all(name.startswith("__gunicorn_fastapi_") for name in internal)
+
+
+def test_every_variable_is_used() -> None:
+    paths = [*ROLE.glob("tasks/*.yml"), *ROLE.glob("vars/*.yml"), *ROLE.rglob("*.j2")]
+    role = "".join(path.read_text() for path in paths)
+    for name in DEFAULTS:
+        assert re.search(rf"\b{name}\b", role), f"{name} changes nothing"
