@@ -75,13 +75,6 @@ async def late(send: Send) -> None:
     await answer(send, b"late")
 
 
-async def block(send: Send) -> None:
-    """Keep the event loop itself from running until told to go."""
-    note("blocked")
-    wait_for_go()
-    await answer(send, b"blocked")
-
-
 async def websocket(receive: Receive, send: Send) -> None:
     """Echo until the client or the server ends it; note the code that the application is told."""
     await receive()
@@ -101,7 +94,7 @@ async def lifespan(receive: Receive, send: Send) -> None:
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
     """One handler for each path, ``echo`` for any other, and a WebSocket anywhere."""
-    handlers = {"/stream": stream, "/endless": endless, "/late": late, "/block": block}
+    handlers = {"/stream": stream, "/endless": endless, "/late": late}
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
     elif scope["type"] == "websocket":

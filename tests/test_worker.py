@@ -7,21 +7,28 @@ request that was handled twice, shows too.
 
 import asyncio
 import json
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import StartServer
+from gunicorn_fastapi.worker import DrainingServer
 from load import Generator, Load, Result
 from servers import BIN, PASS_SOCKET, PATIENCE, ServerProcess, eventually
+from uvicorn.config import Config
+from uvicorn.lifespan.off import LifespanOff
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -284,10 +291,11 @@ def test_max_requests(site: Site) -> None:
 def test_recycling_worker_accepts_beside_an_idle_connection(site: Site) -> None:
     """The only worker has had its last request: an idle client does not keep new ones waiting."""
     server = site.start(workers=1, max_requests=1, drain_timeout=600, keepalive=600)
-    with closing(site.connection()) as idle, closing(site.connection()) as new:
+    with closing(site.connection()) as idle:
         assert ask(idle) is None
         server.wait_for(DRAINING)
-        assert ask(new) == "close"
+        with closing(site.connection()) as new:
+            assert ask(new) == "close"
         assert ask(idle) == "close"
     server.wait_for("Application startup complete.", times=2)
     server.stop()
@@ -296,7 +304,7 @@ def test_recycling_worker_accepts_beside_an_idle_connection(site: Site) -> None:
 @BOTH_PARSERS
 def test_stream_ends_after_the_idle_are_gone(site: Site, worker_class: str) -> None:
     """A running response outlasts the drain time, and its connection is good for one more request."""
-    server = site.start(worker_class, workers=1, drain_timeout=1)
+    server = site.start(worker_class, workers=1, drain_timeout=1, keepalive=600)
     with closing(site.connection()) as idle, closing(site.connection()) as streaming:
         assert ask(idle) is None
         streaming.request("GET", "/stream")
@@ -318,6 +326,7 @@ def test_answer_that_has_not_begun_says_close(site: Site, worker_class: str) -> 
     with closing(site.connection()) as client:
         client.request("GET", "/late")
         eventually(lambda: site.count("late") == 1, "the application has the request")
+        time.sleep(1.2)  # uvicorn renews the headers that later requests get once a second
         server.signal(signal.SIGTERM)
         server.wait_for(DRAINING)
         site.go()
@@ -326,22 +335,37 @@ def test_answer_that_has_not_begun_says_close(site: Site, worker_class: str) -> 
     assert server.process.wait(PATIENCE) == 0
 
 
-def test_unread_request_outlasts_the_drain_time(site: Site) -> None:
-    """A request that waits in the kernel when its connection's time is over is read and answered."""
-    server = site.start(workers=1, drain_timeout=0.5)
-    with closing(site.connection()) as idle, closing(site.connection()) as blocking:
-        assert ask(idle) is None
-        assert ask(blocking) is None
-        server.signal(signal.SIGTERM)
-        server.wait_for(DRAINING)
-        blocking.request("GET", "/block")
-        eventually(lambda: site.count("blocked") == 1, "the event loop stands still")
-        idle.request("GET", "/")
-        threading.Event().wait(1)  # longer than the drain time
-        site.go()
-        response = idle.getresponse()
-        assert (response.status, response.getheader("connection")) == (200, "close")
-    assert server.process.wait(PATIENCE) == 0
+def test_connection_with_unread_bytes_is_not_closed() -> None:
+    """A request that the loop has not read yet when its connection's time is over is waited for."""
+    ours, theirs = socket.socketpair()
+
+    class Connection:
+        """As uvicorn's protocols look to its server."""
+
+        cycle = None
+        transport = SimpleNamespace(get_extra_info=lambda _: ours, is_closing=lambda: False)
+        unread_at_shutdown: bool | None = None
+
+        def shutdown(self) -> None:
+            self.unread_at_shutdown = select.select([ours], [], [], 0)[0] != []
+            server.server_state.connections.clear()
+
+    config = Config(app="counting_app:app", lifespan="off", log_config=None)
+    server = DrainingServer(config, drain_timeout=0, graceful_timeout=PATIENCE)
+    server.lifespan = LifespanOff(config)
+    server.servers = []
+    server.should_exit = True
+    connection: Any = Connection()
+    server.server_state.connections.add(connection)
+
+    async def scenario() -> None:
+        theirs.send(b"GET")
+        asyncio.get_running_loop().call_later(0.2, ours.recv, 3)
+        await server.shutdown()
+
+    with ours, theirs:
+        asyncio.run(scenario())
+    assert connection.unread_at_shutdown is False
 
 
 def test_websocket_is_told_to_come_back(site: Site) -> None:

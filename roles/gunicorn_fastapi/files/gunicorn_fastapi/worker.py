@@ -99,38 +99,42 @@ class DrainingServer(Server):
     def _close_websockets(self) -> None:
         """End WebSockets with 1012 (service restart), once their handshake is over."""
         for connection in self.server_state.connections - set(self._http_connections()):
-            if getattr(connection, "handshake_complete", True) and not _closing(connection):
+            handshake_complete = getattr(connection, "handshake_complete", True)
+            if handshake_complete and not connection.transport.is_closing():
                 connection.shutdown()
 
-    def _close_idle(self) -> None:
+    async def _close_idle(self) -> None:
         """Close the HTTP connections that have been idle for the drain time and hold no request.
 
         A request that is still on the network at that moment is lost, as with any keep-alive timer:
         HTTP has no way to take back an idle connection other than the answer to its next request.
         """
         now = time.monotonic()
-        self._idle_since = {
-            connection: self._idle_since.get(connection, now)
-            for connection in self._http_connections()
-            if connection.cycle is None or connection.cycle.response_complete
-        }
+        idle = [connection for connection in self._http_connections() if _is_idle(connection)]
+        self._idle_since = {connection: self._idle_since.get(connection, now) for connection in idle}
         for connection, since in self._idle_since.items():
-            overdue = now - since >= self.drain_timeout
-            if overdue and not _closing(connection) and not _has_unread_bytes(connection):
+            overdue = now - since >= self.drain_timeout and _is_idle(connection)
+            if overdue and not _has_unread_bytes(connection):
                 connection.shutdown()
+                # The loop closes it in its next round. Let that come before the next connection is
+                # looked at: while hundreds are closed at once, requests would arrive unseen.
+                await asyncio.sleep(0)
 
     async def _tick(self) -> None:
         """Close what has been idle for too long and wait a moment.
 
         ``on_tick`` keeps the Date header fresh and tells the master that this worker is alive.
         """
-        self._close_idle()
+        await self._close_idle()
         await self.on_tick(0)
         await asyncio.sleep(TICK)
 
 
-def _closing(connection: Any) -> bool:
-    return bool(connection.transport.is_closing())
+def _is_idle(connection: Any) -> bool:
+    """Whether an open HTTP connection has no request that is being read or answered."""
+    if connection.transport.is_closing():
+        return False
+    return connection.cycle is None or bool(connection.cycle.response_complete)
 
 
 def _has_unread_bytes(connection: Any) -> bool:
