@@ -63,7 +63,9 @@ lock: venv ## write requirements-dev.txt anew from requirements-dev.in
 
 .PHONY: clean
 clean: ## remove .venv, .cache and this checkout's containers; images stay
-	@tools/podman ps --all --quiet --filter=name='-$(lastword $(subst -, ,$(container)))$$' | xargs --no-run-if-empty tools/podman rm --force --time=0 --volumes
+	@! command -v podman >/dev/null || tools/podman ps --all --quiet \
+	  --filter=name='-$(lastword $(subst -, ,$(container)))$$' | \
+	  xargs --no-run-if-empty tools/podman rm --force --time=0 --volumes
 	@rm -rf .venv .cache .ansible
 
 .PHONY: venv
