@@ -50,6 +50,7 @@ workers = {workers}
 graceful_timeout = {graceful_timeout}
 keepalive = {keepalive}
 max_requests = {max_requests}
+timeout = {timeout}
 backlog = 2048
 control_socket_disable = True
 """
@@ -79,6 +80,7 @@ class Site:
         graceful_timeout: int = 20,
         keepalive: int = 5,
         max_requests: int = 0,
+        timeout: int = 30,
     ) -> ServerProcess:
         """Start one gunicorn on the socket and wait until its workers accept."""
         configuration = self.directory / "gunicorn.conf.py"
@@ -90,6 +92,7 @@ class Site:
                 graceful_timeout=graceful_timeout,
                 keepalive=keepalive,
                 max_requests=max_requests,
+                timeout=timeout,
             )
         )
         descriptor = self._listener.fileno()
@@ -298,6 +301,22 @@ def test_recycling_worker_accepts_beside_an_idle_connection(site: Site) -> None:
             assert ask(new) == "close"
         assert ask(idle) == "close"
     server.wait_for("Application startup complete.", times=2)
+    server.stop()
+
+
+def test_draining_worker_is_not_taken_for_dead(site: Site) -> None:
+    """A drain that takes longer than gunicorn's ``timeout`` does not look like a worker that hangs."""
+    server = site.start(workers=1, max_requests=1, timeout=3, drain_timeout=1)
+    with closing(site.connection()) as streaming, closing(site.connection()) as client:
+        streaming.request("GET", "/stream")
+        response = streaming.getresponse()
+        assert ask(client) is None
+        server.wait_for(DRAINING)
+        time.sleep(5)  # longer than the timeout and a look of the master
+        site.go()
+        assert response.read() == b"beginend"
+    server.wait_for("Application startup complete.", times=2)
+    assert "WORKER TIMEOUT" not in server.output
     server.stop()
 
 
