@@ -32,6 +32,10 @@ TRANSIENT = Path("/run/systemd/system")
 DEATHS = 3
 """Workers that may die before the first answer; one may have bad luck, three have a reason."""
 
+REPLACED = 1.0
+"""Seconds within which gunicorn has replaced a dead worker. Otherwise it has given up, and waits only for
+the others to leave, for as long as their graceful timeout allows."""
+
 
 class CtlError(Exception):
     """What failed, why, and what to do next; for the operator, as it stands."""
@@ -181,16 +185,32 @@ def status_of(connection: socket.socket) -> int:
         return response.status
 
 
-def probe(address: Path, path: str, timeout: float, pid: int) -> str:
+def recycle(pid: int, timeout: float) -> None:
+    """Have gunicorn replace its workers, and wait until the former ones have left, or gunicorn has.
+
+    Raises CtlError when that takes longer than `timeout` seconds; then they still may leave later.
+    """
+    former = children(pid)
+    os.kill(pid, signal.SIGHUP)
+    deadline = time.monotonic() + timeout
+    while former & children(pid):
+        if time.monotonic() >= deadline:
+            raise CtlError(f"{len(former & children(pid))} of the former workers did not leave within {timeout:g} s")
+        time.sleep(0.1)
+
+
+def probe(address: Path, path: str, timeout: float, pid: int, kill: bool = True) -> str:
     """Wait until an instance answers its health path with 2xx, and say how that went.
 
     503 is "not yet"; any other answer is final. Raises CtlError as soon as that is certain: on such an
-    answer, when the main process `pid` is gone, when workers die one after the other, or after
-    `timeout` seconds. An instance that answered nothing at all is killed, because it would not heed a
-    request to stop either.
+    answer, when the main process `pid` is gone or has given up, when workers die one after the other, or
+    after `timeout` seconds. An instance that answered nothing at all is killed, because it would not heed
+    a request to stop either, unless `kill` is false.
     """
     begin = time.monotonic()
     seen: set[int] = set()
+    most = 0
+    complete_at = begin
     last = "no answer"
     with contextlib.ExitStack() as opened:
         try:
@@ -215,26 +235,43 @@ def probe(address: Path, path: str, timeout: float, pid: int) -> str:
                 connection = opened.enter_context(ask(address, path))
             alive = children(pid)
             seen |= alive
-            if len(seen - alive) >= DEATHS:
-                os.kill(pid, signal.SIGKILL)
-                raise CtlError(f"{len(seen - alive)} workers died one after the other before {path} was answered")
-    os.kill(pid, signal.SIGKILL)
-    raise CtlError(f"{path} did not answer 2xx within {timeout:g} s ({last})")
+            dead = len(seen - alive)
+            most = max(most, len(alive))
+            if len(alive) == most:
+                complete_at = time.monotonic()
+            if dead >= DEATHS:
+                failure = f"{dead} workers died one after the other before {path} was answered"
+                break
+            if dead and time.monotonic() - complete_at > REPLACED:
+                failure = f"a worker ended before {path} was answered, and gunicorn gave up"
+                break
+        else:
+            failure = f"{path} did not answer 2xx within {timeout:g} s ({last})"
+    if kill:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    raise CtlError(failure)
 
 
 # --- The journal ------------------------------------------------------------------------------------
 
 
-def last_words(invocation: str) -> list[str]:
-    """What the application said in one run of a unit, the latest 20 lines."""
+def last_words(invocation: str, since: float = 0) -> list[str]:
+    """What the application said in one run of a unit, since a time, at most the latest 200 lines."""
     run("journalctl", "--sync", check=False)
-    match = f"_SYSTEMD_INVOCATION_ID={invocation}"
-    return run("journalctl", "--quiet", "--output=cat", "--lines=20", match, check=False).splitlines()
+    options = ["--quiet", "--output=cat", "--lines=200", f"--since=@{int(since)}"]
+    return run("journalctl", *options, f"_SYSTEMD_INVOCATION_ID={invocation}", check=False).splitlines()
 
 
 def reason_in(lines: list[str]) -> str:
-    """The line that tells most: an exception's last one, or else the last warning or error."""
-    for pattern in (r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Fault)\b", r".* - (WARNING|ERROR|CRITICAL) - "):
+    """The line that tells most: an exception's last one, the last warning or error, or else the last print.
+
+    What gunicorn says when it ends because of a worker is no reason: the worker has told.
+    """
+    consequence = r"gunicorn\.errors\.HaltServer|.* - gunicorn\.error - (Shutting down|Reason|Worker \(pid:\d+\) exited)"
+    lines = [line for line in lines if not re.match(consequence, line)]
+    exception = r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Fault)\b"
+    for pattern in (exception, r".* - (WARNING|ERROR|CRITICAL) - ", r"(?!\s|Traceback|During|\S+ \S+ - [A-Z]+ - )."):
         for line in reversed(lines):
             if re.match(pattern, line):
                 return line
@@ -293,7 +330,7 @@ class Handover:
         done = subprocess.run(["systemctl", verb, unit], capture_output=True, text=True, check=False)
         if done.returncode:
             lines = last_words(show(unit)["InvocationID"])
-            words = "\n".join(f"    {line}" for line in lines)
+            words = "\n".join(f"    {line}" for line in lines[-20:])
             raise CtlError(f"{reason_in(lines) or done.stderr.strip()}\n{words}")
         return f"{time.monotonic() - begin:.1f} s"
 
@@ -529,12 +566,16 @@ def command_prune(app: App, arguments: argparse.Namespace) -> None:
 
 
 def command_probe(app: App, arguments: argparse.Namespace) -> None:
-    """Wait until an instance is healthy. systemd asks this at each start."""
+    """Wait until an instance is healthy. systemd asks this at each start and reload."""
     pid = int(os.environ["MAINPID"])
+    since = time.time() if arguments.reload else 0
     try:
-        print(probe(app.socket(arguments.instance), arguments.path, arguments.timeout, pid))
+        if arguments.reload:
+            recycle(pid, arguments.timeout)
+        address = app.socket(arguments.instance)
+        print(probe(address, arguments.path, arguments.timeout, pid, kill=not arguments.reload))
     except CtlError as failure:
-        reason = reason_in(last_words(os.environ.get("INVOCATION_ID", "")))
+        reason = reason_in(last_words(os.environ.get("INVOCATION_ID", ""), since))
         raise CtlError(f"{failure}. {reason}" if reason else str(failure)) from None
 
 
@@ -636,6 +677,7 @@ def parser(app: App) -> argparse.ArgumentParser:
     asking.add_argument("instance", choices=["main", "candidate", "preflight"])
     asking.add_argument("path")
     asking.add_argument("--timeout", type=float, default=60, metavar="SECONDS")
+    asking.add_argument("--reload", action="store_true", help="have the workers replaced before")
     execute = add("execute", command_execute, hidden=True)
     execute.add_argument("release")
     execute.add_argument("--proved", action="store_true")
