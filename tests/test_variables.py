@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import variables
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -40,3 +41,7 @@ def test_every_variable_is_used() -> None:
     role = "".join(path.read_text() for path in paths)
     for name in DEFAULTS:
         assert re.search(rf"\b{name}\b", role), f"{name} changes nothing"
+
+
+def test_the_readme_has_the_table() -> None:
+    assert variables.table() in (ROOT / "README.md").read_text(), "put in what tools/variables.py prints"
