@@ -155,6 +155,16 @@ def test_prune_takes_nothing_while_there_is_room(host: Host) -> None:
         (["asyncpg.exceptions.CannotConnectNowError: starting up", "done"], None),
         (["one", "two"], "two"),
         ([], ""),
+        # What gunicorn says when it ends because of a worker.
+        (
+            [
+                "No attribute 'x'",
+                "2026 - ERROR - gunicorn.error - Reason: y",
+                "gunicorn.errors.HaltServer: <HaltServer 'y' 4>",
+            ],
+            "No attribute 'x'",
+        ),
+        (["2026 1 - INFO - x - a", "waiting for b", "2026 1 - INFO - x - c"], "waiting for b"),
     ],
 )
 def test_the_line_that_tells_most_is_found(lines: list[str], reason: str | None) -> None:
@@ -268,6 +278,56 @@ def test_workers_that_die_one_after_the_other_are_noticed(address: Path) -> None
         with pytest.raises(ctl.CtlError, match=r"^3 workers died one after the other before /healthz was answered"):
             ctl.probe(address, "/healthz", 3600, pid)
         assert os.waitpid(pid, 0) == (pid, 9)
+
+
+GIVING_UP = """
+import subprocess, sys, time
+workers = [subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({s})"]) for s in (0.5, 60)]
+workers[0].wait()
+time.sleep(60)
+"""
+
+
+def test_a_main_process_that_replaces_no_worker_has_given_up(address: Path) -> None:
+    with process(GIVING_UP) as pid, answering(address, []):
+        with pytest.raises(ctl.CtlError, match=r"^a worker ended before /healthz was answered, and gunicorn gave up"):
+            ctl.probe(address, "/healthz", 3600, pid)
+        assert os.waitpid(pid, 0) == (pid, 9)
+
+
+RECYCLING = """
+import signal, subprocess, sys, time
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+def replace(*_):
+    worker.kill()
+    worker.wait()
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+if sys.argv[1:] != ["deaf"]:
+    signal.signal(signal.SIGHUP, replace)
+else:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+print("ready", flush=True)
+time.sleep(60)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_recycling_is_over_when_the_former_workers_have_left(deaf: bool) -> None:
+    main = subprocess.Popen([sys.executable, "-c", RECYCLING, *(["deaf"] if deaf else [])], stdout=subprocess.PIPE)
+    with main:
+        assert main.stdout is not None
+        assert main.stdout.readline() == b"ready\n"
+        former = ctl.children(main.pid)
+        if deaf:
+            with pytest.raises(ctl.CtlError, match=r"^1 of the former workers did not leave within 0.3 s"):
+                ctl.recycle(main.pid, 0.3)
+        else:
+            ctl.recycle(main.pid, 60)
+            assert not former & ctl.children(main.pid)
+        for child in ctl.children(main.pid):
+            os.kill(child, 9)
+        main.kill()
 
 
 # --- The command line ---------------------------------------------------------------------------------
