@@ -13,8 +13,8 @@ from pathlib import Path
 BIN = Path(sys.executable).parent
 """Where the commands of the environment are in which the tests run."""
 
-PATIENCE = 30
-"""Seconds after which a test gives up. Generous: it only decides how soon a failure is reported."""
+PATIENCE = 120
+"""Seconds after which a test gives up. Generous, for busy machines: it only decides how soon a failure is reported."""
 
 # What systemd does for a service with a socket: the descriptor is number 3, and LISTEN_PID is the
 # process that may use it. So the process sets it for itself and then becomes the server.
