@@ -52,7 +52,7 @@ def run(*command: str, check: bool = True) -> str:
 def show(unit: str) -> dict[str, str]:
     """The properties of a unit, as systemctl prints them. A unit that is not there has empty ones."""
     wanted = (
-        "ActiveState,SubState,MainPID,InvocationID,StatusText,MemoryCurrent,Description,"
+        "ActiveState,SubState,MainPID,StatusText,MemoryCurrent,Description,"
         "ActiveEnterTimestamp,InactiveExitTimestamp,NRestarts"
     )
     lines = run("systemctl", "show", f"--property={wanted}", unit).splitlines()
@@ -256,11 +256,11 @@ def probe(address: Path, path: str, timeout: float, pid: int, kill: bool = True)
 # --- The journal ------------------------------------------------------------------------------------
 
 
-def last_words(invocation: str, since: float = 0) -> list[str]:
-    """What the application said in one run of a unit, since a time, at most the latest 200 lines."""
+def last_words(match: str, since: float = 0) -> list[str]:
+    """The records that match FIELD=VALUE, since a time (of the epoch), at most the latest 200 lines."""
     run("journalctl", "--sync", check=False)
-    options = ["--quiet", "--output=cat", "--lines=200", f"--since=@{int(since)}"]
-    return run("journalctl", *options, f"_SYSTEMD_INVOCATION_ID={invocation}", check=False).splitlines()
+    options = ["--quiet", "--output=cat", "--lines=200", f"--since=@{since:.6f}"]
+    return run("journalctl", *options, match, check=False).splitlines()
 
 
 def reason_in(lines: list[str]) -> str:
@@ -283,14 +283,17 @@ def say(app: App, text: str, release: str, error: bool = False) -> None:
     with contextlib.suppress(OSError):  # nobody waits any more, and the handover goes on
         print(text, file=sys.stderr if error else sys.stdout, flush=True)
     fields = {
-        "MESSAGE": text.replace("\n", " | "),
+        "MESSAGE": text,
         "PRIORITY": "3" if error else "5",
         "SYSLOG_IDENTIFIER": f"{app.name}ctl",
         "OBJECT_SYSTEMD_UNIT": app.service,
         "RELEASE": release,
     }
+    # The native protocol, with the length before each value: a reason may have many lines, in one record.
+    packed = [(name.encode(), value.encode()) for name, value in fields.items()]
+    datagram = b"".join(name + b"\n" + len(value).to_bytes(8, "little") + value + b"\n" for name, value in packed)
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
-        journal.sendto("".join(f"{k}={v}\n" for k, v in fields.items()).encode(), "/run/systemd/journal/socket")
+        journal.sendto(datagram, "/run/systemd/journal/socket")
 
 
 # --- Handing over -----------------------------------------------------------------------------------
@@ -326,10 +329,11 @@ class Handover:
 
         Raises CtlError with the application's reason, and leaves the unit as it failed.
         """
-        begin = time.monotonic()
+        begin, since = time.monotonic(), time.time()
         done = subprocess.run(["systemctl", verb, unit], capture_output=True, text=True, check=False)
         if done.returncode:
-            lines = last_words(show(unit)["InvocationID"])
+            # Not by the invocation: a client that waits may have started the next one by now.
+            lines = last_words(f"_SYSTEMD_UNIT={unit}", since)
             words = "\n".join(f"    {line}" for line in lines[-20:])
             raise CtlError(f"{reason_in(lines) or done.stderr.strip()}\n{words}")
         return f"{time.monotonic() - begin:.1f} s"
@@ -575,7 +579,7 @@ def command_probe(app: App, arguments: argparse.Namespace) -> None:
         address = app.socket(arguments.instance)
         print(probe(address, arguments.path, arguments.timeout, pid, kill=not arguments.reload))
     except CtlError as failure:
-        reason = reason_in(last_words(os.environ.get("INVOCATION_ID", ""), since))
+        reason = reason_in(last_words(f"_SYSTEMD_INVOCATION_ID={os.environ['INVOCATION_ID']}", since))
         raise CtlError(f"{failure}. {reason}" if reason else str(failure)) from None
 
 
