@@ -35,7 +35,7 @@ python: {type: str, returned: always, description: Version of the interpreter, e
 python_path: {type: str, returned: always, description: Absolute path of the interpreter.}
 machine: {type: str, returned: always, description: Hardware name, such as x86_64.}
 holders: {type: list, elements: dict, returned: always, description: Who else has the addresses.}
-foreign: {type: list, elements: str, returned: always, description: Users and units of that name that are not ours.}
+foreign: {type: list, elements: str, returned: always, description: What has the name, or one made from it, and is not ours.}
 uv: {type: bool, returned: always, description: Whether uv is there.}
 free: {type: int, returned: always, description: Bytes that a release may take.}
 current: {type: str, returned: always, description: The release that the unit names, empty without one.}
@@ -44,6 +44,7 @@ configuration: {type: dict, returned: always, description: Content of the curren
 files: {type: dict, returned: always, description: Digests of the current release's files.}
 """
 
+import grp
 import ipaddress
 import json
 import os
@@ -163,18 +164,32 @@ class Host:
         return read(Path(f"/proc/{pid}/comm")).strip()
 
     def foreign(self) -> list[str]:
-        """Users and units that have the application's name, but were not made by this role."""
+        """What has the application's name, or a name that follows from it, but was not made by this role.
+
+        A group counts, because the application would have its rights, and so does a command that
+        the control command would hide.
+        """
         found = []
         try:
-            if MARK not in pwd.getpwnam(self.name).pw_gecos:
-                found.append(f"user {self.name}")
+            users = [pwd.getpwnam(self.name)]
         except KeyError:
-            pass
+            users = []
+        if any(MARK not in user.pw_gecos for user in users):
+            found.append(f"user {self.name}")
+        for group in grp.getgrall():
+            if group.gr_name == self.name and group.gr_gid not in [user.pw_gid for user in users]:
+                found.append(f"group {self.name}")
         for suffix in ("service", "socket", "slice"):
             unit = f"{self.name}.{suffix}"
             fragment = self.show("FragmentPath", unit)
             if fragment and MARK not in read(Path(fragment)):
                 found.append(f"unit {fragment}")
+        if not users:  # the first deployment: what follows is written after the user is made
+            command = shutil.which(f"{self.name}ctl")
+            if command:
+                found.append(f"command {command}")
+            if self.directory.exists() and any(self.directory.iterdir()):
+                found.append(f"directory {self.directory}")
         return found
 
     def free(self) -> int:
