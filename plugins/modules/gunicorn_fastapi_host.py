@@ -35,7 +35,7 @@ python: {type: str, returned: always, description: Version of the interpreter, e
 python_path: {type: str, returned: always, description: Absolute path of the interpreter.}
 machine: {type: str, returned: always, description: Hardware name, such as x86_64.}
 holders: {type: list, elements: dict, returned: always, description: Who else has the addresses.}
-foreign: {type: list, elements: str, returned: always, description: What has the name, or one made from it, and is not ours.}
+foreign: {type: list, elements: str, returned: always, description: What has the name and is not ours.}
 uv: {type: bool, returned: always, description: Whether uv is there.}
 free: {type: int, returned: always, description: Bytes that a release may take.}
 current: {type: str, returned: always, description: The release that the unit names, empty without one.}
@@ -176,9 +176,8 @@ class Host:
             users = []
         if any(MARK not in user.pw_gecos for user in users):
             found.append(f"user {self.name}")
-        for group in grp.getgrall():
-            if group.gr_name == self.name and group.gr_gid not in [user.pw_gid for user in users]:
-                found.append(f"group {self.name}")
+        own = [user.pw_gid for user in users]
+        found += [f"group {self.name}" for g in grp.getgrall() if g.gr_name == self.name and g.gr_gid not in own]
         for suffix in ("service", "socket", "slice"):
             unit = f"{self.name}.{suffix}"
             fragment = self.show("FragmentPath", unit)
