@@ -32,6 +32,7 @@ class Project:
             "library": str(root / "lib"),
             "files": {"etc/environment": 'A="1"\n', "systemd/x.service": "ExecStart=/opt/x/releases/@RELEASE@/venv\n"},
             "identity": {"python": "3.11"},
+            "credentials": "",
             "directory": str(root / "cache"),
             "before": {"release": "", "files": {}, "configuration": {}},
         }
@@ -68,6 +69,7 @@ def test_equal_content_is_an_equal_release(project: Project) -> None:
     "change",
     [
         {"identity": {"python": "3.13"}},
+        {"credentials": "c2VjcmV0"},
         {"files": {"etc/environment": 'A="2"\n'}},
         {"exclude": []},
     ],
@@ -215,3 +217,24 @@ def test_an_archive_in_use_stays(project: Project) -> None:
 )
 def test_requirement_names_are_normalized(line: str, name: str) -> None:
     assert requirement_name(line) == name
+
+
+def test_secrets_leave_no_trace_in_the_release(project: Project) -> None:
+    release = project.bundle(credentials="c2VjcmV0")
+    assert project.bundle(credentials="c2VjcmV1")["release"] != release["release"]
+    packed = project.contents(credentials="c2VjcmV0")
+    assert not [name for name, text in packed.items() if "c2VjcmV0" in text]
+    assert release["manifest"] == {**project.bundle()["manifest"], "release": release["release"]}
+
+
+def test_the_manifest_lists_every_package(project: Project) -> None:
+    other = "--hash=sha256:" + "1" * 64
+    text = f"Fast_API[all]==1.0 \\\n  {HASH} \\\n  {other} # via x\n--only-binary=:all:\n"
+    project.write("requirements.txt", f'{text}win==2 ; os_name == "nt" {HASH}\n')
+    zeros, ones = "sha256:" + "0" * 64, "sha256:" + "1" * 64
+    assert project.bundle()["manifest"]["packages"] == [
+        {"name": "fast-api", "version": "1.0", "condition": "", "hashes": [zeros, ones]},
+        {"name": "gunicorn", "version": "2.0", "condition": "", "hashes": [zeros]},
+        {"name": "uvicorn-worker", "version": "3.0", "condition": "", "hashes": [zeros]},
+        {"name": "win", "version": "2", "condition": 'os_name == "nt"', "hashes": [zeros]},
+    ]

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 ROLE = ROOT / "roles/gunicorn_fastapi"
 DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
 OPTIONS = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
-TYPES = {"str": str, "int": int, "list": list, "dict": dict}
+TYPES = {"str": str, "int": int, "list": list, "dict": dict, "bool": bool, "raw": object}
 
 
 def test_defaults_and_specification_list_the_same_variables() -> None:

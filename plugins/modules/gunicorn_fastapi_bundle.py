@@ -20,6 +20,12 @@ options:
   library: {type: path, required: true, description: Directory that becomes C(lib/) of the release.}
   files: {type: dict, required: true, description: Content of further files by their path.}
   identity: {type: dict, required: true, description: What else makes this another release.}
+  credentials:
+    type: str
+    default: ""
+    description:
+      - Secrets that make this another release too, all in one string. They become no part of it, and
+        its name and manifest do not tell them.
   directory: {type: path, required: true, description: Where the archive is written and found by the next host.}
   before:
     type: dict
@@ -111,6 +117,38 @@ def supplied_requirements(text: str, supply: str) -> str:
     named = {requirement_name(line) for line in logical_lines(text)}
     lacking = [line for line in logical_lines(supply) if requirement_name(line) not in named]
     return "".join(f"{line}\n" for line in lacking)
+
+
+def packages(text: str) -> list[dict[str, object]]:
+    """Name, version, condition (empty: always) and accepted digests of every package of a list."""
+    found: list[dict[str, object]] = []
+    for line in logical_lines(text):
+        if line.startswith("-"):
+            continue
+        requirement = line.partition("--hash=")[0]
+        named, _, condition = requirement.partition(";")
+        _, _, version = named.partition("==")
+        found.append(
+            {
+                "name": requirement_name(line),
+                "version": version.strip(),
+                "condition": condition.strip(),
+                "hashes": re.findall(r"--hash=(\S+)", line),
+            }
+        )
+    return sorted(found, key=lambda package: str(package["name"]))
+
+
+def fingerprint(credentials: str, salt: str) -> bytes:
+    """Differs when the credentials do, and makes a guess at them expensive. Empty without credentials.
+
+    A release's name is no secret, and neither is the rest of what it is made from, so whoever has both
+    can try guesses. Each costs 32 MiB and about 0.1 s, holds for this release only, and has to be right
+    about all credentials at once.
+    """
+    if not credentials:
+        return b""
+    return hashlib.scrypt(credentials.encode(), salt=salt.encode(), n=2**15, r=8, p=1, maxmem=2**26)
 
 
 def source_files(source: Path, exclude: list[str]) -> dict[str, Path]:
@@ -212,6 +250,7 @@ def bundle(
     library: str,
     files: dict[str, str],
     identity: dict[str, object],
+    credentials: str,
     directory: str,
     before: dict[str, Any],
 ) -> dict[str, object]:
@@ -232,10 +271,10 @@ def bundle(
         for info, content in members
     }
     whole = json.dumps([identity, content_of], sort_keys=True)
-    release = hashlib.sha256(whole.encode()).hexdigest()[:12]
+    release = hashlib.sha256(whole.encode() + fingerprint(credentials, whole)).hexdigest()[:12]
 
     digests = {name: described[-1] for name, described in content_of.items()}
-    manifest = {"release": release, **identity, "files": digests}
+    manifest = {"release": release, **identity, "files": digests, "packages": packages(listed)}
     text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
     members.append(member("manifest.building", None, text.encode()))
     for position, (info, content) in enumerate(members):
@@ -273,6 +312,7 @@ def main() -> None:
             "library": {"type": "path", "required": True},
             "files": {"type": "dict", "required": True},
             "identity": {"type": "dict", "required": True},
+            "credentials": {"type": "str", "default": "", "no_log": True},
             "directory": {"type": "path", "required": True},
             "before": {"type": "dict", "required": True},
         },
