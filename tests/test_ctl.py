@@ -141,6 +141,31 @@ def test_prune_takes_nothing_while_there_is_room(host: Host) -> None:
     assert len(prune(host, 4)) == 4
 
 
+def test_prune_takes_the_credentials_of_releases_that_are_gone(host: Host) -> None:
+    for release in ("aaa1", "bbb3", "half"):
+        (host.root / "credentials" / release).mkdir(parents=True)
+    (host.root / "releases/half").mkdir()  # another run is building it
+    prune(host, 2)
+    assert sorted(path.name for path in (host.root / "credentials").iterdir()) == ["bbb3", "half"]
+
+
+def test_the_packages_of_a_release_are_printed(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    packages = [
+        {"name": "fastapi", "version": "1.0", "condition": "", "hashes": ["sha256:aa", "sha256:bb"]},
+        {"name": "colorama", "version": "2.0", "condition": "os_name == 'nt'", "hashes": ["sha256:cc"]},
+    ]
+    manifest = host.root / "releases/bbb3/manifest.json"
+    manifest.write_text(json.dumps({"release": "bbb3", "packages": packages}))
+    ctl.command_packages(host, argparse.Namespace(release="bbb3", json=False))
+    assert capsys.readouterr().out.splitlines() == [
+        "fastapi==1.0",
+        "    sha256:aa",
+        "    sha256:bb",
+        "colorama==2.0 ; os_name == 'nt'",
+        "    sha256:cc",
+    ]
+
+
 # --- What the application said ------------------------------------------------------------------------
 
 

@@ -422,6 +422,36 @@ class Handover:
         finally:
             record(app, before, self.release, outcome, reason, time.monotonic() - begin)
         say(app, f"handover from {before or 'nothing'} to {self.release} done", self.release)
+        if loosened(app):
+            say(app, loosened(app), self.release)
+
+
+def exposure(*unit: str) -> float:
+    """What systemd thinks of a unit's sandbox, from 0, the best, to 10."""
+    text = run("systemd-analyze", "security", "--no-pager", *unit)
+    match = re.search(r"Overall exposure level for \S+: (\d+\.\d)", text)
+    if not match:
+        raise CtlError(f"systemd-analyze security {' '.join(unit)} told no exposure level")
+    return float(match.group(1))
+
+
+def loosened(app: App) -> str:
+    """By how much drop-ins of the running service loosen its sandbox, in words. Empty when they do not."""
+    extensions = SYSTEM / f"{app.service}.d"
+    if not extensions.is_dir():
+        return ""
+    # The same sandbox, and no drop-ins.
+    alone = app.root / "releases" / app.current() / "systemd" / f"{app.name}-preflight.service"
+    try:
+        intended, real = exposure("--offline=true", str(alone)), exposure(app.service)
+    except CtlError as failure:
+        return f"warning: what {extensions} does to the sandbox is unknown: {failure}"
+    if real <= intended:
+        return ""
+    return (
+        f"warning: {extensions} raises the exposure of {app.service} from {intended} to {real} "
+        f"(systemd-analyze security {app.service})"
+    )
 
 
 def remove_instance(app: App, kind: str) -> None:
@@ -508,6 +538,8 @@ def command_handover(app: App, arguments: argparse.Namespace) -> None:
     release = app.resolve(arguments.release)
     if not arguments.again and is_settled(app, release):
         print(f"release {release} is in service already")
+        if loosened(app):
+            print(loosened(app))
         return
     app.manifest(release)
     proved = ["--proved"] if arguments.proved else []
@@ -567,6 +599,9 @@ def command_prune(app: App, arguments: argparse.Namespace) -> None:
         (directory / "manifest.json").unlink()
         shutil.rmtree(directory)
         print(f"removed release {release}")
+    for directory in app.root.glob("credentials/*"):
+        if not (app.root / "releases" / directory.name).exists():
+            shutil.rmtree(directory)
 
 
 def command_probe(app: App, arguments: argparse.Namespace) -> None:
@@ -655,6 +690,19 @@ def command_list(app: App, arguments: argparse.Namespace) -> None:
         print(f"{row['release']}  {row['built']}  {row['role']}".rstrip())
 
 
+def command_packages(app: App, arguments: argparse.Namespace) -> None:
+    """The packages of a release, with their versions and the digests that were accepted."""
+    packages = app.manifest(app.resolve(arguments.release)).get("packages", [])
+    if arguments.json:
+        print(json.dumps(packages))
+        return
+    for package in packages:
+        condition = f" ; {package['condition']}" if package["condition"] else ""
+        print(f"{package['name']}=={package['version']}{condition}")
+        for digest in package["hashes"]:
+            print(f"    {digest}")
+
+
 def parser(app: App) -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog=f"{app.name}ctl", description=f"Releases of {app.name} on this host.")
@@ -669,6 +717,9 @@ def parser(app: App) -> argparse.ArgumentParser:
 
     add("status", command_status, needs_root=False).add_argument("--json", action="store_true")
     add("list", command_list).add_argument("--json", action="store_true")
+    packages = add("packages", command_packages)
+    packages.add_argument("release", nargs="?", default="current")
+    packages.add_argument("--json", action="store_true")
     add("preflight", command_preflight).add_argument("release")
     handover = add("handover", command_handover)
     handover.add_argument("release", help="its id, the beginning of it, or current or previous")
