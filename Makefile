@@ -18,6 +18,8 @@ export LC_ALL := C.UTF-8
 SCENARIO ?= up
 HOST ?= demo
 ARGS ?=
+# The list that `make sbom` reads; - is standard input.
+REQUIREMENTS ?= app/requirements.txt
 
 .PHONY: help
 help: ## list the targets
@@ -55,11 +57,18 @@ unit: venv ## run the unit tests (ARGS for pytest)
 molecule: venv packages ## run all Molecule scenarios
 	@tools/stages molecule
 
+.PHONY: sbom
+sbom: venv ## print the bill of materials of REQUIREMENTS (CycloneDX)
+	@uv venv --quiet --allow-existing .cache/sbom
+	@uv pip install --quiet --python=.cache/sbom --require-hashes --no-build --requirements=tools/sbom-requirements.txt
+	@.cache/sbom/bin/cyclonedx-py requirements --output-reproducible $(REQUIREMENTS)
+
 .PHONY: lock
-lock: venv ## write requirements-dev.txt anew from requirements-dev.in
-	@uv pip compile --quiet --upgrade --universal --python-version=3.12 --generate-hashes \
-	  --no-emit-index-url --custom-compile-command='make lock' \
-	  --output-file=requirements-dev.txt requirements-dev.in
+lock: venv ## write the lists of the tools' packages anew
+	@for list in requirements-dev tools/sbom-requirements; do \
+	  uv pip compile --quiet --upgrade --universal --python-version=3.12 --generate-hashes \
+	    --no-emit-index-url --custom-compile-command='make lock' --output-file=$$list.txt $$list.in; \
+	done
 
 .PHONY: clean
 clean: ## remove .venv, .cache and this checkout's containers; images stay
