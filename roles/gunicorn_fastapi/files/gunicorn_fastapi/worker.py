@@ -27,6 +27,8 @@ from uvicorn.config import Config
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
+from gunicorn_fastapi.log import RequestContext
+
 logger = logging.getLogger("uvicorn.error")
 
 TICK = 0.05
@@ -84,6 +86,9 @@ class DrainingServer(Server):
 
         self.config.timeout_graceful_shutdown = RESERVE // 2
         await super().shutdown(sockets)
+        # The signal that asked for the stop ends the process soon after, and nothing runs at its exit.
+        for handler in logging.getLogger("uvicorn.access").handlers:
+            handler.flush()
 
     def _announce_close(self) -> None:
         """Have every response that has not begun yet say ``Connection: close``."""
@@ -155,6 +160,8 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         As the parent's, whose server class is fixed.
         """
         self.config.app = self.wsgi
+        self.config.load()
+        self.config.loaded_app = RequestContext(self.config.loaded_app)
         server = DrainingServer(self.config, self.drain_timeout, self.cfg.graceful_timeout)
         self._install_sigquit_handler()
         # Plain sockets instead of gunicorn's wrappers: uvloop closes a wrapper's descriptor behind

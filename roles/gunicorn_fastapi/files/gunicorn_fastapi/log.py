@@ -1,0 +1,444 @@
+"""Log records as the journal should have them: whole, in order, with their true priority, and cheap.
+
+``logging.conf`` names what is here; nothing else configures it::
+
+    [handler_journal]
+    class=gunicorn_fastapi.log.JournalHandler
+    formatter=line
+    args=("fastapi",)
+    kwargs={"quiet": ["/healthz"]}
+
+    [formatter_line]
+    class=gunicorn_fastapi.log.Formatter
+    format=%(asctime)s - %(levelname)s - %(name)s - %(message)s
+
+The journal takes records in two ways. What is written to standard output is cheapest, many lines in one
+system call, but it ends a record at each newline. Its own protocol takes any record with any fields, one
+per system call. So lines go the first way, and tracebacks the second; with fields all do.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import errno
+import fcntl
+import fnmatch
+import json
+import logging
+import os
+import random
+import re
+import socket
+import struct
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, cast
+
+ADDRESS = "/run/systemd/journal/socket"
+
+STDOUT = 1
+
+DELAY = 0.05
+"""Seconds that an access line may wait for others. A killed process loses that much of them."""
+
+BATCH = 32 * 1024
+"""Bytes written in one go. The kernel keeps as much in one piece, whatever other processes write to the
+same socket, and the journal takes longer lines for several records."""
+
+LINE = BATCH // 4
+"""Characters from which on a record goes alone: encoded it may be four times as long."""
+
+PATIENCE = 1.0
+"""Seconds to wait until the journal has read something."""
+
+REQUEST_ID = b"x-request-id"
+_VALID_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
+
+# All but the newline and the tab: terminals obey them, and journalctl shows no message that has them.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+JOURNAL_NAMES = {
+    "client": "CLIENT",
+    "method": "HTTP_METHOD",
+    "path": "HTTP_PATH",
+    "status": "HTTP_STATUS",
+    "duration_ms": "DURATION_MS",
+}
+"""The journal's names for the fields of an access record."""
+
+
+# --- Requests ---------------------------------------------------------------------------------------
+
+
+class Request:
+    """What the records of one request share: its id, and when it began (``time.perf_counter()``)."""
+
+    __slots__ = ("id", "start")
+
+    def __init__(self, identifier: str) -> None:
+        self.id = identifier
+        self.start = time.perf_counter()
+
+
+current: contextvars.ContextVar[Request | None] = contextvars.ContextVar("request", default=None)
+"""The request that is being answered. Threads and tasks that the application starts for it inherit it."""
+
+
+class RequestContext:
+    """An ASGI application around another one: gives each request an id, and the response the same.
+
+    A valid ``X-Request-ID`` of the client, or of the proxy in front, is kept. A response in which the
+    application has set one stays as it is.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        identifier = _incoming_id(scope["headers"]) or f"{random.getrandbits(64):016x}"
+        # Never reset: the server's own records about this request come after the application has returned.
+        current.set(Request(identifier))
+        header = (REQUEST_ID, identifier.encode())
+
+        async def send_with_id(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                if not any(name.lower() == REQUEST_ID for name, _ in headers):
+                    message = {**message, "headers": [*headers, header]}
+            await send(message)
+
+        await self.app(scope, receive, send_with_id)
+
+
+def _incoming_id(headers: Sequence[tuple[bytes, bytes]]) -> str:
+    """The id that the request brings with it, empty when it has none or one that could not be trusted in a log."""
+    for name, value in headers:
+        if name == REQUEST_ID:
+            return value.decode() if _VALID_ID.fullmatch(value) else ""
+    return ""
+
+
+Answered = tuple[str, str, str, str, int]
+"""The client's address and port, the method, the path with its query, the HTTP version, the status."""
+
+
+def answered(record: logging.LogRecord) -> Answered | None:
+    """What uvicorn tells with an access record; None for all other records."""
+    if record.name == "uvicorn.access" and isinstance(record.args, tuple) and len(record.args) == 5:
+        return cast(Answered, record.args)
+    return None
+
+
+def access_fields(access: Answered) -> dict[str, Any]:
+    """The same, by the names that the JSON format has, for the request that is being answered.
+
+    ``duration_ms``: milliseconds from the request's headers to the response's. The path comes as
+    uvicorn prints it, percent-encoded, without the query.
+    """
+    client, method, path, _, status = access
+    fields: dict[str, Any] = {
+        "client": client.rpartition(":")[0],
+        "method": method,
+        "path": path.partition("?")[0],
+        "status": status,
+    }
+    request = current.get()
+    if request is not None:
+        fields["duration_ms"] = round((time.perf_counter() - request.start) * 1000, 3)
+    return fields
+
+
+# --- Formats ----------------------------------------------------------------------------------------
+
+
+class Seconds:
+    """Dates reckoned once per second instead of for each record."""
+
+    def __init__(self, form: str, zone: Callable[[float], time.struct_time]) -> None:
+        self._form = form
+        self._zone = zone
+        self._last = (-1, "")
+
+    def text(self, created: float) -> str:
+        second = int(created)
+        if self._last[0] != second:
+            self._last = (second, time.strftime(self._form, self._zone(second)))
+        return self._last[1]
+
+
+class Formatter(logging.Formatter):
+    """The standard library's formatter, faster, and with ``%(request_id)s``, ``-`` outside of requests."""
+
+    def __init__(self, fmt: str | None = None, datefmt: str | None = None, style: Any = "%") -> None:
+        super().__init__(fmt, datefmt, style)
+        self._seconds = Seconds("%Y-%m-%d %H:%M:%S", time.localtime)
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 (logging's name)
+        if datefmt is not None:
+            return super().formatTime(record, datefmt)
+        return f"{self._seconds.text(record.created)},{int(record.msecs):03d}"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        request = current.get()
+        record.request_id = request.id if request else "-"
+        return super().formatMessage(record)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per record. ``format`` is a JSON object too: its members are part of every record."""
+
+    def __init__(self, fmt: str | None = None, datefmt: str | None = None, style: Any = "%") -> None:
+        super().__init__(None, datefmt, style)
+        self._static: dict[str, Any] = json.loads(fmt or "{}")
+        self._seconds = Seconds("%Y-%m-%dT%H:%M:%S", time.gmtime)
+        self._encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": f"{self._seconds.text(record.created)}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage().rstrip("\n"),
+        }
+        request = current.get()
+        if request is not None:
+            line["request_id"] = request.id
+        access = answered(record)
+        if access is not None:
+            line |= access_fields(access)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = record.stack_info
+        return self._encode(line | {"pid": record.process} | self._static)
+
+
+# --- The journal ------------------------------------------------------------------------------------
+
+
+def priority(level: int) -> int:
+    """The journal's priority for a level of ``logging``."""
+    for least, number in ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6)):
+        if level >= least:
+            return number
+    return 7
+
+
+def printable(text: str) -> str:
+    """The text with its control characters, but newline and tab, written as ``\\u001b``, which JSON knows too."""
+    return _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
+def field(name: str, value: object) -> bytes:
+    """One field as the journal's protocol has it: with its length when the value has a newline."""
+    data = str(value).encode("utf-8", "backslashreplace")
+    if b"\n" in data:
+        return b"%s\n%s%s\n" % (name.encode(), struct.pack("<Q", len(data)), data)
+    return b"%s=%s\n" % (name.encode(), data)
+
+
+def writes_to_journal() -> bool:
+    """Whether standard output is the stream to the journal that systemd made."""
+    with contextlib.suppress(OSError):
+        stream = os.fstat(STDOUT)
+        return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
+    return False
+
+
+def write(data: bytes) -> None:
+    """Write all of it to standard output."""
+    while data:
+        data = data[os.write(STDOUT, data) :]
+
+
+def wait_until_read(descriptor: int) -> None:
+    """Wait until the journal has read what was sent through a socket, at most for ``PATIENCE``."""
+    deadline = time.monotonic() + PATIENCE
+    while any(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))) and time.monotonic() < deadline:
+        time.sleep(0.0002)
+
+
+class Journal:
+    """The journal's own protocol."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def send(self, entry: bytes) -> None:
+        """Send one record, of any size. Waits while the journal's queue is full."""
+        try:
+            self._socket.sendto(entry, ADDRESS)
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:
+                raise
+            self._send_file(entry)
+
+    def _send_file(self, entry: bytes) -> None:
+        """Send what is too long for a datagram, in memory that nobody can change any more."""
+        descriptor = os.memfd_create("journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            file.write(entry)
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))
+            self._socket.sendmsg([], [rights], 0, ADDRESS)
+
+    def wait(self) -> None:
+        """Return when the journal has read what was sent."""
+        wait_until_read(self._socket.fileno())
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self._socket.close()
+
+
+class JournalHandler(logging.Handler):
+    """Sends records to the journal, or prints them when standard output is something else.
+
+    ``identifier``: what journalctl shows before the process id. ``fields``: send every record with
+    fields to search by. ``quiet``: shell patterns of paths with their query; of requests to them only
+    those that fail (status 400 and above) are logged.
+
+    Access lines wait up to ``DELAY`` for others. Any other record goes at once, after those before it.
+    """
+
+    def __init__(self, identifier: str, *, fields: bool = False, quiet: Sequence[str] = ()) -> None:
+        super().__init__()
+        self._identifier = field("SYSLOG_IDENTIFIER", identifier)
+        self._quiet = re.compile("|".join(map(fnmatch.translate, quiet)) or r"(?!)").match
+        self._journal = Journal() if writes_to_journal() else None
+        self._fields = fields and self._journal is not None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._tick_is_due = False
+        self._known_until = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record. One that cannot be formatted or sent is reported on standard error, as ``logging`` does."""
+        try:
+            self._take(record)
+        except Exception:  # noqa: BLE001 (the contract of emit: to log never raises)
+            self.handleError(record)
+
+    def _take(self, record: logging.LogRecord) -> None:
+        if self._process != os.getpid():
+            self._begin()  # what waits is the parent's to write
+        access = answered(record)
+        if access and access[4] < 400 and self._quiet(access[2]):
+            return
+        text = printable(self.format(record))
+        if self._fields:
+            self._append(self._entry(record, text, access))
+        elif self._journal and ("\n" in text or len(text) >= LINE):
+            self._send_between_lines(self._journal, self._entry(record, text, access))
+        else:
+            self._append(self._line(record, text))
+        if access is None or record.levelno >= logging.WARNING:
+            self.flush()
+        elif not self._tick_is_due:
+            self._flush_later()
+
+    def flush(self) -> None:
+        """Send what waits."""
+        self.acquire()
+        try:
+            if self._process == os.getpid() and self._waiting:
+                waiting, self._waiting, self._size = self._waiting, [], 0
+                self._send(waiting)
+        finally:
+            self.release()
+
+    def close(self) -> None:
+        """Send what waits, and nothing more."""
+        self.flush()
+        if self._journal:
+            self._journal.close()
+        super().close()
+
+    def _send(self, waiting: list[bytes]) -> None:
+        if not (self._journal and self._fields):
+            write(b"".join(waiting))
+            return
+        for entry in waiting:
+            self._journal.send(entry)
+        # The journal asks the kernel which unit a process belongs to when it hears of it for the first
+        # time, and again after five minutes of silence. A process that is gone by then has none.
+        now = time.monotonic()
+        if now > self._known_until:
+            self._journal.wait()
+        self._known_until = now + 240
+
+    def _append(self, entry: bytes) -> None:
+        if self._size + len(entry) > BATCH:
+            self.flush()
+        self._waiting.append(entry)
+        self._size += len(entry)
+
+    def _flush_later(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+        else:
+            loop.call_later(DELAY, self._tick)
+            self._tick_is_due = True
+
+    def _tick(self) -> None:
+        self._tick_is_due = False
+        self.flush()
+
+    def _line(self, record: logging.LogRecord, text: str) -> bytes:
+        """A line of standard output. Further lines of the same record begin with a tab, so none can be forged."""
+        if self._journal:
+            text = f"<{priority(record.levelno)}>{text}"
+        return text.replace("\n", "\n\t").encode("utf-8", "backslashreplace") + b"\n"
+
+    def _entry(self, record: logging.LogRecord, text: str, access: Answered | None) -> bytes:
+        """A record in the journal's protocol."""
+        fields = {"PRIORITY": priority(record.levelno), "LOGGER": record.name, "MESSAGE": text}
+        request = current.get()
+        if request is not None:
+            fields["REQUEST_ID"] = request.id
+        if access is not None:
+            about = access_fields(access)
+            fields |= {JOURNAL_NAMES[name]: value for name, value in about.items()}
+        else:
+            fields |= {"CODE_FILE": record.pathname, "CODE_LINE": record.lineno, "CODE_FUNC": record.funcName}
+        if record.exc_info and record.exc_info[0]:
+            fields["EXCEPTION"] = record.exc_info[0].__qualname__
+        return self._identifier + b"".join([field(name, value) for name, value in fields.items()])
+
+    def _send_between_lines(self, journal: Journal, entry: bytes) -> None:
+        """Send a record by the journal's protocol, in its place among those that go by standard output."""
+        self.flush()
+        wait_until_read(STDOUT)
+        journal.send(entry)
+        journal.wait()
+
+
+# --- What nobody catches ----------------------------------------------------------------------------
+
+
+def log_uncaught(identifier: str) -> None:
+    """Have exceptions that end the process or a thread logged as one record each, also before logging is set up."""
+    logging.lastResort = JournalHandler(identifier)
+    logging.lastResort.setLevel(logging.WARNING)
+
+    def report(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and not issubclass(kind, (KeyboardInterrupt, SystemExit)):
+            logging.getLogger().critical("Uncaught exception", exc_info=(kind, error, trace))
+
+    sys.excepthook = report
+    threading.excepthook = lambda args: report(args.exc_type, args.exc_value, args.exc_traceback)
