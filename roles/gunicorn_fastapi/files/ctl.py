@@ -346,11 +346,14 @@ class Handover:
         for name in names:
             (TRANSIENT / name).write_text(self.unit_text(name))
         extensions = SYSTEM / f"{self.app.service}.d"
+        link = TRANSIENT / f"{names[1]}.d"
+        link.unlink(missing_ok=True)
         if extensions.is_dir():  # what the operator added to the service holds for this instance too
-            (TRANSIENT / f"{names[1]}.d").symlink_to(extensions)
+            link.symlink_to(extensions)
         run("systemctl", "daemon-reload")
         try:
-            yield self.start(names[1])
+            # A former candidate may still run, where the service could not be brought up.
+            yield self.start(names[1], "restart")
         finally:
             if show(self.app.service)["ActiveState"] == "active" or not active(names[1]) or kind == "preflight":
                 remove_instance(self.app, kind)
@@ -374,6 +377,7 @@ class Handover:
         """Put the release's unit in place and restart on it. Puts the old one back when that fails."""
         app = self.app
         before = app.unit.read_text() if app.unit.exists() else ""
+        os.sync()  # what the unit names has to be on the disk before the unit is
         durable(app.unit, self.unit_text(app.service))
         run("systemctl", "daemon-reload")
         try:
@@ -390,10 +394,7 @@ class Handover:
             raise CtlError(
                 f"release {self.release}: {app.service} failed on it and serves {app.current()} again: {failure}"
             ) from None
-        link = app.root / ".current.building"
-        link.unlink(missing_ok=True)
-        link.symlink_to(f"releases/{self.release}")
-        link.replace(app.root / "current")
+        point(app)
         return took
 
     def execute(self, proved: bool) -> None:
@@ -454,16 +455,23 @@ def loosened(app: App) -> str:
     )
 
 
+def point(app: App) -> None:
+    """Have the link `current` name the release that the unit names."""
+    building = app.root / ".current.building"
+    building.unlink(missing_ok=True)
+    building.symlink_to(f"releases/{app.current()}")
+    building.replace(app.root / "current")
+
+
 def remove_instance(app: App, kind: str) -> None:
     """Stop a second instance, if there is one, and forget its units."""
     names = [f"{app.name}-{kind}.service", f"{app.name}-{kind}.socket"]
-    files = [TRANSIENT / name for name in names]
-    if not any(file.exists() for file in files):
+    files = [TRANSIENT / name for name in [*names, f"{names[0]}.d"]]
+    if not any(os.path.lexists(file) for file in files):
         return
     run("systemctl", "stop", *names, check=False)
     for file in files:
         file.unlink(missing_ok=True)
-    (TRANSIENT / f"{names[0]}.d").unlink(missing_ok=True)
     run("systemctl", "reset-failed", *names, check=False)
     run("systemctl", "daemon-reload")
 
@@ -488,17 +496,23 @@ def record(app: App, before: str, after: str, outcome: str, reason: str, seconds
 def settle(app: App) -> None:
     """Finish or undo what an interrupted handover left. Changes nothing when nothing was left.
 
-    A candidate that still runs has been proved, so the service is brought to the release that its
-    unit names before the candidate goes.
+    The unit is only ever replaced while a proved candidate serves, so the service is brought to the
+    release that its unit names, and then the candidate goes. Raises CtlError when the service does not
+    come up; the candidate goes on serving.
     """
     remove_instance(app, "preflight")
-    if not (TRANSIENT / f"{app.name}-candidate.service").exists():
+    if not app.current():
         return
-    if app.running(app.service) != app.current():
+    if (TRANSIENT / f"{app.name}-candidate.service").exists():
         run("systemctl", "daemon-reload")
-        Handover(app, app.current()).start(app.service, "restart")
-    remove_instance(app, "candidate")
-    say(app, f"an interrupted handover was settled: {app.service} serves {app.current()}", app.current())
+        # A start or restart that is under way by itself is waited for.
+        verb = "start" if app.running(app.service) == app.current() else "restart"
+        Handover(app, app.current()).start(app.service, verb)
+        remove_instance(app, "candidate")
+        say(app, f"an interrupted handover was settled: {app.service} serves {app.current()}", app.current())
+    # After a loss of power this may be all that is left to do.
+    if not is_pointed(app):
+        point(app)
 
 
 def in_the_background(app: App, release: str, *command: str) -> None:
@@ -542,14 +556,21 @@ def command_handover(app: App, arguments: argparse.Namespace) -> None:
             print(loosened(app))
         return
     app.manifest(release)
-    proved = ["--proved"] if arguments.proved else []
-    in_the_background(app, release, "execute", release, *proved)
+    options = [option for option in ("again", "proved") if getattr(arguments, option)]
+    in_the_background(app, release, "execute", release, *(f"--{option}" for option in options))
+
+
+def is_pointed(app: App) -> bool:
+    """Whether the link `current` names the release that the unit names."""
+    link = app.root / "current"
+    return link.is_symlink() and link.readlink().name == app.current()
 
 
 def is_settled(app: App, release: str) -> bool:
     """Whether a release is in service, with nothing left over from a handover."""
     left = [TRANSIENT / f"{app.name}-{kind}.service" for kind in ("preflight", "candidate")]
-    return app.current() == app.running(app.service) == release and not any(file.exists() for file in left)
+    serves = app.current() == app.running(app.service) == release and is_pointed(app)
+    return serves and not any(file.exists() for file in left)
 
 
 def command_rollback(app: App, arguments: argparse.Namespace) -> None:
@@ -573,15 +594,22 @@ def command_preflight(app: App, arguments: argparse.Namespace) -> None:
 
 def command_execute(app: App, arguments: argparse.Namespace) -> None:
     """The inside of a handover: runs in a unit of its own."""
+    release = arguments.release
     try:
         settle(app)
-        handover = Handover(app, arguments.release)
-        if arguments.preflight_only:
+    except CtlError as failure:
+        # The release that comes now is the way out.
+        say(app, f"{app.service} does not come up: {failure}", app.current(), error=True)
+    try:
+        handover = Handover(app, release)
+        if not arguments.again and is_settled(app, release):
+            say(app, f"release {release} has come into service by that", release)
+        elif arguments.preflight_only:
             handover.preflight()
         else:
             handover.execute(arguments.proved)
     except CtlError as failure:
-        say(app, str(failure), arguments.release, error=True)
+        say(app, str(failure), release, error=True)
         sys.exit(1)
 
 
@@ -652,7 +680,8 @@ def command_status(app: App, arguments: argparse.Namespace) -> None:
         "health": health(app) if up else "the service is not up",
         "restarts": int(unit["NRestarts"] or 0),
         "candidate": candidate,
-        "previous": app.previous(),
+        # Only root may look into the releases.
+        "previous": app.previous() if os.geteuid() == 0 else None,
         "handovers": handovers,
     }
     if arguments.json:
@@ -665,7 +694,7 @@ def command_status(app: App, arguments: argparse.Namespace) -> None:
     print(f"  restarts  {state['restarts']} by systemd since the last start")
     if candidate:
         print(f"  handover  under way, {candidate} serves beside it")
-    print(f"  previous  {state['previous'] or 'none'}")
+    print(f"  previous  {'unknown, that needs root' if state['previous'] is None else state['previous'] or 'none'}")
     for entry in handovers:
         print(f"  {entry['time']}  {entry['from'] or '-':12} -> {entry['to']}  {entry['outcome']} {entry['reason']}")
 
@@ -735,6 +764,7 @@ def parser(app: App) -> argparse.ArgumentParser:
     asking.add_argument("--reload", action="store_true", help="have the workers replaced before")
     execute = add("execute", command_execute, hidden=True)
     execute.add_argument("release")
+    execute.add_argument("--again", action="store_true")
     execute.add_argument("--proved", action="store_true")
     execute.add_argument("--preflight-only", action="store_true")
     add("settle", command_settle, hidden=True)
