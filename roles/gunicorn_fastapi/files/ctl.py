@@ -266,12 +266,20 @@ def last_words(match: str, since: float = 0) -> list[str]:
 def reason_in(lines: list[str]) -> str:
     """The line that tells most: an exception's last one, the last warning or error, or else the last print.
 
+    Where gunicorn refuses one of its settings, the line before the exception is the one that names it.
+
     What gunicorn says when it ends because of a worker is no reason: the worker has told.
     """
     consequence = r"gunicorn\.errors\.HaltServer|.* gunicorn\.error - (Shutting down|Reason|Worker \(pid:\d+\) exited)"
     lines = [line for line in lines if not re.match(consequence, line)]
     exception = r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Fault)\b"
-    for pattern in (exception, r".* - (WARNING|ERROR|CRITICAL) - ", r"(?!\s|Traceback|During|\S+ \S+ - [A-Z]+ - )."):
+    setting = r"Invalid value for \w+: "
+    for pattern in (
+        setting,
+        exception,
+        r".* - (WARNING|ERROR|CRITICAL) - ",
+        r"(?!\s|Traceback|During|\S+ \S+ - [A-Z]+ - ).",
+    ):
         for line in reversed(lines):
             if re.match(pattern, line):
                 return line
