@@ -229,6 +229,8 @@ def probe(address: Path, path: str, timeout: float, pid: int, kill: bool = True)
                 if 200 <= status < 300:
                     return f"{path} answered {status} after {time.monotonic() - begin:.1f} s"
                 if status not in (0, 503):
+                    if status >= 500:
+                        time.sleep(0.5)  # the exception behind it is logged after the answer
                     raise CtlError(f"GET {path} answered {status}, and only 2xx counts as healthy")
                 last = f"last answer {status}" if status else "the connection was closed without an answer"
                 time.sleep(min(left, 0.2))
