@@ -185,6 +185,7 @@ def test_the_packages_of_a_release_are_printed(host: Host, capsys: pytest.Captur
             [
                 "No attribute 'x'",
                 "2026 - ERROR - gunicorn.error - Reason: y",
+                "2026 - CRITICAL - root - Uncaught exception",
                 "gunicorn.errors.HaltServer: <HaltServer 'y' 4>",
             ],
             "No attribute 'x'",

@@ -508,6 +508,8 @@ def test_an_uncaught_exception_is_one_critical_record_before_logging_is_set_up(
     monkeypatch.setattr(logging, "lastResort", logging.lastResort)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     log.log_uncaught("app")
+    assert logging.lastResort
+    logging.lastResort.close()  # as logging.config does before it fails
 
     def crash() -> None:
         raise LookupError("nobody looks")
@@ -515,7 +517,6 @@ def test_an_uncaught_exception_is_one_critical_record_before_logging_is_set_up(
     thread = threading.Thread(target=crash)
     thread.start()
     thread.join()
-    assert logging.lastResort
     logging.lastResort.close()
     (record,) = journal.wait_for(1)
     assert (record["PRIORITY"], record["SYSLOG_IDENTIFIER"]) == ("2", "app")

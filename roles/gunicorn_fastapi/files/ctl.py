@@ -272,7 +272,10 @@ def reason_in(lines: list[str]) -> str:
 
     What gunicorn says when it ends because of a worker is no reason: the worker has told.
     """
-    consequence = r"gunicorn\.errors\.HaltServer|.* gunicorn\.error - (Shutting down|Reason|Worker \(pid:\d+\) exited)"
+    consequence = (
+        r"gunicorn\.errors\.HaltServer|.* root - Uncaught exception"
+        r"|.* gunicorn\.error - (Shutting down|Reason|Worker \(pid:\d+\) exited)"
+    )
     lines = [line for line in lines if not re.match(consequence, line)]
     exception = r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Fault)\b"
     setting = r"Invalid value for \w+: "

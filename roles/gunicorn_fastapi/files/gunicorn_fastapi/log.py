@@ -273,7 +273,13 @@ class Journal:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def send(self, entry: bytes) -> None:
-        """Send one record, of any size. Waits while the journal's queue is full."""
+        """Send one record, of any size. Waits while the journal's queue is full.
+
+        Also after close(): logging.config closes every handler there is before it makes its own, and when
+        that fails, the handler of last resort has to tell.
+        """
+        if self._socket.fileno() < 0:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
             self._socket.sendto(entry, ADDRESS)
         except OSError as error:
@@ -296,7 +302,7 @@ class Journal:
         wait_until_read(self._socket.fileno())
 
     def close(self) -> None:
-        """Send nothing more."""
+        """Give the socket back."""
         self._socket.close()
 
 
