@@ -1,0 +1,32 @@
+"""An application that an intruder has taken over: it executes whatever Python is sent to it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from fastapi import Body, FastAPI
+
+app = FastAPI()
+
+
+@app.post("/attempts")
+def attempts(code: list[str] = Body()) -> Any:  # noqa: B008 - FastAPI's way of saying where it is
+    """How each piece of Python ended. A process of its own, because a server of many threads must not fork."""
+    command = [sys.executable, "attempts.py"]
+    return json.loads(
+        subprocess.run(command, input=json.dumps(code), stdout=subprocess.PIPE, text=True, check=True).stdout
+    )
+
+
+@app.get("/credential/{name}")
+def credential(name: str) -> str:
+    """A secret, as the application finds it."""
+    return (Path(os.environ["CREDENTIALS_DIRECTORY"]) / name).read_text()
+
+
+@app.get("/healthz")
+async def healthz() -> None:
+    """Answer 2xx while this process serves."""
