@@ -38,6 +38,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, cast
 
+from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
+
 ADDRESS = "/run/systemd/journal/socket"
 
 STDOUT = 1
@@ -443,7 +445,8 @@ def log_uncaught(identifier: str) -> None:
     logging.lastResort.setLevel(logging.WARNING)
 
     def report(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is not None and not issubclass(kind, (KeyboardInterrupt, SystemExit)):
+        # HaltServer ends gunicorn, which has logged why.
+        if error is not None and not isinstance(error, (HaltServer, KeyboardInterrupt)):
             logging.getLogger().critical("Uncaught exception", exc_info=(kind, error, trace))
 
     sys.excepthook = report
