@@ -1,0 +1,3 @@
+"""Which version this is; a scenario makes others by putting another file in its place."""
+
+VERSION = "one"

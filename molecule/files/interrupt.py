@@ -1,0 +1,77 @@
+"""Wait until a handover is at a given step, and interrupt it there.
+
+Prints what was seen. Exits 1 when the step is not seen within a minute.
+
+    python3 interrupt.py switch --signal KILL
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+UNIT = Path("/etc/systemd/system/fastapi.service")
+RELEASES = Path("/opt/fastapi/releases")
+
+State = dict[str, dict[str, str]]
+
+
+def look() -> State:
+    """The state and the main process of each unit that has a part in a handover."""
+    kinds = ["", "-preflight", "-candidate", "-handover"]
+    names = [f"fastapi{kind}.service" for kind in kinds]
+    command = ["systemctl", "show", "--property=ActiveState,MainPID", *names]
+    blocks = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().split("\n\n")
+    return {
+        kind.lstrip("-") or "main": dict(line.split("=", 1) for line in block.splitlines())
+        for kind, block in zip(kinds, blocks, strict=True)
+    }
+
+
+def unit_is_ahead(state: State) -> bool:
+    """Whether the unit names another release than the one that its main process is of."""
+    try:
+        command = Path(f"/proc/{state['main']['MainPID']}/cmdline").read_text()
+    except OSError:
+        return False
+    running = command.partition(f"{RELEASES}/")[2].partition("/")[0]
+    return running != "" and f"{RELEASES}/{running}/" not in UNIT.read_text()
+
+
+STEPS: dict[str, Callable[[State], bool]] = {
+    "build": lambda _: any(not (release / "manifest.json").exists() for release in RELEASES.iterdir()),
+    "preflight": lambda state: state["preflight"]["ActiveState"] == "activating",
+    "join": lambda state: state["candidate"]["ActiveState"] == "activating",
+    "switch": lambda state: state["candidate"]["ActiveState"] == "active" and unit_is_ahead(state),
+    "restart": lambda state: (
+        state["candidate"]["ActiveState"] == "active" and state["main"]["ActiveState"] == "activating"
+    ),
+    "leave": lambda state: (
+        state["candidate"]["ActiveState"] == "deactivating" and state["main"]["ActiveState"] == "active"
+    ),
+}
+
+
+def main() -> None:
+    """Look again and again, as fast as systemd answers."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("--signal", choices=["KILL", "STOP"], help="what fastapictl gets; default: nothing")
+    options = parser.parse_args()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        state = look()
+        if STEPS[options.step](state):
+            if options.signal:
+                os.kill(int(state["handover"]["MainPID"]), signal.Signals[f"SIG{options.signal}"])
+            print(state)
+            return
+    sys.exit(f"the step {options.step} was not seen within a minute; last: {look()}")
+
+
+if __name__ == "__main__":
+    main()
