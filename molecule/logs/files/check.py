@@ -1,0 +1,442 @@
+"""Use the application in every way and read back what the journal has about it.
+
+python3 check.py FORMAT hands over to the release in that format, does what each check below says, and
+ends at the first that fails, with what was expected and what was seen.
+"""
+
+import contextlib
+import itertools
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+FORMAT = sys.argv[1]
+DROP_IN = Path("/etc/systemd/system/fastapi.service.d/check.conf")
+PATIENCE = 20
+"""Seconds after which something that should be in the journal is missing."""
+
+Record = dict[str, Any]
+marks = (f"mark-{time.time_ns()}-{number}" for number in itertools.count())
+"""Words that no record of before has."""
+
+
+class CheckError(Exception):
+    """What was expected, and what was seen instead."""
+
+
+def run(*command: str) -> str:
+    """What a command prints."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CheckError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def expect(condition: object, expected: str, seen: object) -> None:
+    """Fail unless the condition holds. Of many records the last ones are shown."""
+    if not condition:
+        if isinstance(seen, list):
+            shown = ("PRIORITY", "RELEASE", "REQUEST_ID", "_SYSTEMD_UNIT", "_PID", "MESSAGE")
+            seen = [{name: r.get(name) for name in shown} if "MESSAGE" in r else r for r in seen[-5:]]
+        raise CheckError(f"expected {expected}; seen: {json.dumps(seen, indent=1, default=str)}")
+
+
+# --- The journal ------------------------------------------------------------------------------------
+
+
+class Journal:
+    """What the journal has from now on."""
+
+    def __init__(self) -> None:
+        # No cursor: with one that is of another unit, journalctl of Debian 12 skips the first record.
+        self._since = f"@{time.time():.6f}"
+
+    def read(self, *query: str) -> list[Record]:
+        """The records of a query, as an operator would ask."""
+        run("journalctl", "--sync")
+        lines = run("journalctl", "--quiet", "--all", "--output=json", f"--since={self._since}", *query)
+        return [json.loads(line) for line in lines.splitlines()]
+
+    def service(self, *query: str) -> list[Record]:
+        """The same, of the service and what stands in for it, without what systemd and the probe say about them."""
+        units = [f"--unit=fastapi{instance}.service" for instance in ("", "-candidate", "-preflight")]
+        return [record for record in self.read(*units, *query) if record.get("_COMM") == "gunicorn"]
+
+    def wait_for(self, count: int, holds: Callable[[Record], object], what: str) -> list[Record]:
+        """The records for which it holds, once there are `count`; exactly that many must come."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            found = [record for record in self.service() if holds(record)]
+            if len(found) >= count or time.monotonic() > deadline:
+                expect(len(found) == count, f"{count} records with {what}", found or self.service())
+                return found
+            time.sleep(0.1)
+
+    def with_text(self, text: str) -> Record:
+        """The only record that has the text."""
+        return self.wait_for(1, has(text), text)[0]
+
+
+# --- Requests ---------------------------------------------------------------------------------------
+
+
+def get(path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+    """Status and request id of the answer to one request."""
+    with contextlib.closing(HTTPConnection("127.0.0.1", timeout=PATIENCE)) as connection:
+        connection.request("GET", path, headers=headers or {})
+        response = connection.getresponse()
+        response.read()
+        return response.status, response.getheader("x-request-id", "")
+
+
+def send(data: bytes) -> bytes:
+    """The first bytes of the answer to exactly these."""
+    with socket.create_connection(("127.0.0.1", 80), timeout=PATIENCE) as connection:
+        connection.sendall(data)
+        return connection.recv(4096)
+
+
+def access(record: Record) -> Record:
+    """An access record's status, path, client, request id and duration, as far as the format has them."""
+    if FORMAT == "json":
+        line = json.loads(record["MESSAGE"])
+        return {**line, "id": line.get("request_id")}
+    if FORMAT == "journal":
+        return {
+            "id": record["REQUEST_ID"],
+            "method": record["HTTP_METHOD"],
+            "path": record["HTTP_PATH"],
+            "status": int(record["HTTP_STATUS"]),
+            "client": record["CLIENT"],
+            "logger": record["LOGGER"],
+            "duration_ms": float(record["DURATION_MS"]),
+        }
+    return {}
+
+
+def message_of(record: Record) -> str:
+    """What was logged, without the format around it."""
+    if FORMAT == "json" and record["MESSAGE"].startswith("{"):
+        line = json.loads(record["MESSAGE"])
+        return str(line["message"]) + str(line.get("exception", ""))
+    return str(record["MESSAGE"])
+
+
+def has(text: str) -> Callable[[Record], bool]:
+    """Whether a record has the text anywhere."""
+    return lambda record: text in record["MESSAGE"]
+
+
+def says(text: str) -> Callable[[Record], bool]:
+    """Whether a record's message ends with the text, in any format."""
+    return lambda record: message_of(record).endswith(text)
+
+
+# --- The checks, in this order ----------------------------------------------------------------------
+
+
+def access_lines_are_info_with_the_fields_of_the_format() -> None:
+    journal, mark = Journal(), next(marks)
+    status, identifier = get(f"/?{mark}", {"X-Request-ID": f"id-{mark}"})
+    expect((status, identifier) == (200, f"id-{mark}"), "200 and the request's own id", (status, identifier))
+    record = journal.with_text(f"?{mark} ")
+    expect(record["PRIORITY"] == "6", "priority info", record)
+    expect(f'- "GET /?{mark} HTTP/1.1" 200' in message_of(record), "uvicorn's line", record)
+    if FORMAT != "plain":
+        wanted = {"id": identifier, "method": "GET", "path": "/", "status": 200, "client": "127.0.0.1"}
+        expect(wanted.items() <= access(record).items(), f"{wanted}", access(record))
+
+
+def each_record_has_its_priority() -> None:
+    journal = Journal()
+    for level, priority in [("info", "6"), ("warning", "4"), ("error", "3"), ("critical", "2")]:
+        text = f"{level} {next(marks)}"
+        get(f"/log/{level}?text={quote(text)}")
+        record = journal.wait_for(1, says(text), text)[0]
+        expect(record["PRIORITY"] == priority, f"priority {priority} for {level}", record)
+
+
+def a_request_is_followed_by_its_id() -> None:
+    journal, first, second = Journal(), next(marks), next(marks)
+    ids = {
+        text: get(f"{path}?text={text}", headers)[1]
+        for path, text, headers in [("/log/info", first, {}), ("/thread", second, {"X-Request-ID": "bad id!"})]
+    }
+    expect(len({*ids.values(), "", "bad id!"}) == 4, "two different ids that the server made", ids)
+    if FORMAT == "plain":
+        return
+    for text, identifier in ids.items():
+        for record in journal.wait_for(2, has(text), f"{text}, access line and own"):
+            seen = access(record)["id"] if FORMAT == "json" else record["REQUEST_ID"]
+            expect(seen == identifier, f"the id {identifier} of the response", record)
+    if FORMAT == "journal":
+        found = journal.read(f"REQUEST_ID={ids[second]}")
+        expect(len(found) == 2, "both records by their request id alone", found)
+
+
+def a_slow_request_shows_its_duration() -> None:
+    if FORMAT == "plain":
+        return
+    journal, mark = Journal(), next(marks)
+    get(f"/slow?seconds=0.2&{mark}")
+    seen = access(journal.with_text(mark))
+    expect(seen["duration_ms"] >= 200, "a duration of 200 ms or more", seen)
+
+
+def a_traceback_is_one_record_of_priority_err() -> None:
+    journal, mark = Journal(), next(marks)
+    status, identifier = get(f"/raise?text={mark}")
+    expect((status, len(identifier)) == (500, 16), "500, with an id", (status, identifier))
+    record = journal.wait_for(1, says(f"RuntimeError: {mark}"), f"the exception {mark}")[0]
+    expect(record["PRIORITY"] == "3", "priority err", record)
+    expect("Traceback (most recent call last):\n" in message_of(record), "the whole traceback", record)
+    expect(record["MESSAGE"].count("Traceback") == 1, "one traceback", record)
+    if FORMAT == "journal":
+        expect(record["REQUEST_ID"] == identifier, f"the id {identifier} of the response", record)
+        found = journal.read("--unit=fastapi.service", "HTTP_STATUS=500")
+        expect([r["HTTP_PATH"] for r in found] == ["/raise"], "the one failed request by its status", found)
+
+
+def an_exception_in_a_thread_is_one_record_too() -> None:
+    journal, mark = Journal(), next(marks)
+    get(f"/raise-in-thread?text={mark}")
+    record = journal.wait_for(1, says(f"RuntimeError: {mark}"), f"the exception {mark}")[0]
+    expect(record["PRIORITY"] == "2", "priority crit", record)
+
+
+def print_arrives() -> None:
+    journal, mark = Journal(), next(marks)
+    get(f"/print?text={mark}")
+    found = journal.wait_for(1, lambda r: r["MESSAGE"] == mark, f"{mark} alone")
+    expect(found[0]["PRIORITY"] == "6", "priority info", found)
+
+
+def nothing_a_client_sends_starts_a_record() -> None:
+    journal, mark = Journal(), next(marks)
+    forged = f"\n<0>forged {mark}\r\n\nPRIORITY=0\nMESSAGE=forged {mark}\n\x1b[2J\x00"
+    get(f"/log/info?text={quote(forged)}")
+    get(f"/{quote(forged)}")
+    for raw in (b"/\xff\xfe", b"/?\xe9\xff", b"/\x1b[2J", b"/\x00"):
+        answer = send(b"GET %b%b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % (raw, mark.encode()))
+        expect(answer.startswith(b"HTTP/1.1 400 "), f"400 for the path {raw!r}", answer.decode("latin-1"))
+    send(b"GET /%%ff%%fe%b HTTP/1.1\r\nHost: x\r\nX-Request-ID: a\xff\r\nConnection: close\r\n\r\n" % mark.encode())
+    journal.wait_for(4, has(mark), f"{mark}: three access lines and the application's own")
+    records = journal.service()
+    expect(not journal.service("--priority=crit"), "nothing above warning", records)
+    expect(not [r for r in records if r["MESSAGE"].startswith(("forged", "<"))], "no forged record", records)
+    expect(not [r for r in records if set(r["MESSAGE"]) & {"\x1b", "\x00", "\r"}], "no control characters", records)
+
+
+def a_long_message_is_one_record() -> None:
+    journal = Journal()
+    for size in (2**16, 2**19):
+        get(f"/long?size={size}")
+        journal.wait_for(1, says(f"long {'x' * size}"), f"{size} bytes")
+
+
+def successful_health_checks_are_not_logged() -> None:
+    journal, mark = Journal(), next(marks)
+    for _ in range(5):
+        get("/healthz")
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
+        connection.connect("/run/fastapi/main.sock")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        expect(b" 200 " in connection.recv(4096), "200 on the private socket", "something else")
+    get(f"/?{mark}")
+    journal.with_text(f"?{mark} ")
+    seen = [r for r in journal.service() if "/healthz" in r["MESSAGE"]]
+    expect(not seen, "no line about /healthz", seen)
+
+
+def lines_of_one_worker_are_in_order() -> None:
+    journal, mark = Journal(), next(marks)
+    with contextlib.closing(HTTPConnection("127.0.0.1", timeout=PATIENCE)) as connection:
+        wanted = []
+        for number in range(120):
+            path = (
+                "/log/error?text=two%0Alines%20" if number % 7 == 3 else "/log/info?text=" if number % 5 == 0 else "/?"
+            )
+            connection.request("GET", f"{path}{mark}-{number}")
+            connection.getresponse().read()
+            wanted += [number] * (1 if path == "/?" else 2)
+    records = journal.wait_for(len(wanted), has(mark), mark)
+    by_process: dict[str, list[int]] = {}
+    for record in records:
+        number = int(message_of(record).rpartition(f"{mark}-")[2].split()[0])
+        by_process.setdefault(record["_PID"], []).append(number)
+    expect(all(sorted(numbers) == numbers for numbers in by_process.values()), "numbers in order", by_process)
+
+
+def answered_while(change: Callable[[], object]) -> None:
+    """Every request that is answered while something changes has its line, once."""
+    journal, mark = Journal(), next(marks)
+    answered: list[str] = []
+    over = threading.Event()
+
+    def ask(client: int) -> None:
+        for number in itertools.count():
+            if over.is_set():
+                return
+            get(f"/?{mark}-{client}-{number}-")
+            answered.append(f"{client}-{number}")
+
+    threads = [threading.Thread(target=ask, args=(client,)) for client in range(3)]
+    for thread in threads:
+        thread.start()
+    change()
+    over.set()
+    for thread in threads:
+        thread.join()
+    records = journal.wait_for(len(answered), has(mark), mark)
+    lines = Counter(r["MESSAGE"].partition(mark)[2].split()[0].strip("-") for r in records)
+    expect(lines == Counter(answered), "a line for each answer", {"lines": lines, "answers": len(answered)})
+
+
+def nothing_is_lost_by_a_stop() -> None:
+    answered_while(lambda: run("systemctl", "restart", "fastapi.service"))
+
+
+def nothing_is_lost_by_a_handover() -> None:
+    answered_while(lambda: run("/usr/local/sbin/fastapictl", "restart"))
+
+
+@contextlib.contextmanager
+def drop_in(text: str) -> Iterator[None]:
+    """The service with a drop-in, started anew before and after."""
+    DROP_IN.parent.mkdir(exist_ok=True)
+    DROP_IN.write_text(f"[Service]\n{text}\n")
+    run("systemctl", "daemon-reload")
+    try:
+        yield
+    finally:
+        DROP_IN.unlink()
+        run("systemctl", "daemon-reload")
+        run("systemctl", "restart", "fastapi.service")
+
+
+def a_killed_worker_loses_no_error_and_no_older_line() -> None:
+    for number, words, priority in (("SIGKILL", "was sent SIGKILL", "3"), ("SIGSEGV", "was sent SIGSEGV", "4")):
+        journal, mark = Journal(), next(marks)
+        with contextlib.closing(HTTPConnection("127.0.0.1", timeout=PATIENCE)) as connection:
+            for count in range(50):
+                connection.request("GET", f"/?{mark}-{count}-")
+                connection.getresponse().read()
+            time.sleep(0.3)  # the last 50 ms may be lost
+            connection.request("GET", f"/die/{number}?text=last-words-{mark}")
+            with contextlib.suppress(OSError):
+                connection.getresponse()
+        journal.wait_for(50, has(f"?{mark}-"), mark)
+        last = journal.wait_for(1, has(f"last-words-{mark}"), "its last error")[0]
+        expect(last["PRIORITY"] == "3", "priority err", last)
+        told = journal.wait_for(1, has(words), words)[0]
+        expect(told["PRIORITY"] == priority, f"gunicorn's own priority, {priority}", told)
+        if number == "SIGSEGV":
+            journal.wait_for(1, has("Fatal Python error: Segmentation fault"), "faulthandler's words")
+            where = [r for r in journal.service() if 'main.py", line' in r["MESSAGE"] and " in die" in r["MESSAGE"]]
+            expect(where, "the line of the application that crashed", journal.service())
+
+
+def a_crash_at_import_is_one_record() -> None:
+    journal = Journal()
+    with drop_in("Environment=CRASH=import"):
+        done = subprocess.run(["systemctl", "restart", "fastapi.service"], capture_output=True, check=False)
+        expect(done.returncode, "a failed start", done.returncode)
+        run("systemctl", "stop", "fastapi.service")
+    records = journal.service()
+    tracebacks = [r for r in records if "Traceback (most recent call last)" in r["MESSAGE"]]
+    whole = [r for r in tracebacks if message_of(r).endswith("RuntimeError: the module raises on import")]
+    expect(whole and whole == tracebacks, "the exception at the end of each traceback", tracebacks or records)
+    expect({r["PRIORITY"] for r in whole} == {"3"}, "priority err", whole)
+    parts = [r for r in records if r["MESSAGE"].lstrip().startswith('File "')]
+    expect(not parts, "no part of a traceback alone", parts)
+
+
+def a_flood_costs_no_error_and_is_told() -> None:
+    errors = 40
+    with drop_in("LogRateLimitIntervalSec=3\nLogRateLimitBurst=50"):
+        run("systemctl", "restart", "fastapi.service")
+        journal, mark = Journal(), next(marks)
+        with contextlib.closing(HTTPConnection("127.0.0.1", timeout=PATIENCE)) as connection:
+            for number in range(3000):
+                connection.request(
+                    "GET", f"/log/error?text={mark}-{number}-" if number % 75 == 0 else f"/?{mark}-{number}-"
+                )
+                connection.getresponse().read()
+        time.sleep(4)  # the journal tells when the interval is over
+        get("/")
+        own = [r for r in journal.service() if f"{mark}-" in r["MESSAGE"] and r["PRIORITY"] == "3"]
+        expect(len(own) == errors, f"all {errors} errors", own)
+        lines = [r for r in journal.service() if f"{mark}-" in r["MESSAGE"] and r["PRIORITY"] == "6"]
+        told = [r["MESSAGE"] for r in journal.read("--unit=systemd-journald.service") if "Suppressed" in r["MESSAGE"]]
+        expect(len(lines) < 3000, "fewer access lines than requests", len(lines))
+        missing = sum(int(text.split()[1]) for text in told if "fastapi.service" in text)
+        expect(missing, "how many are missing, told by the journal", told)
+
+
+def errors_are_all_that_err_shows() -> None:
+    journal, mark = Journal(), next(marks)
+    for path in ("/", f"/log/info?text={mark}", f"/log/warning?text={mark}", f"/print?text={mark}", "/nowhere"):
+        get(path)
+    get(f"/log/error?text=error-{mark}")
+    get(f"/raise?text=raised-{mark}")
+    journal.wait_for(1, says(f"RuntimeError: raised-{mark}"), "the exception")
+    shown = [message_of(r).split()[-1] for r in journal.read("--unit=fastapi.service", "--priority=err")]
+    expect(shown == [f"error-{mark}", f"raised-{mark}"], "the error and the exception, and nothing else", shown)
+
+
+def each_record_names_its_release(start: Journal, release: str) -> None:
+    own = start.service()
+    without = [r for r in own if r.get("RELEASE") != release]
+    expect(not without, f"RELEASE={release} in each record", without)
+    if FORMAT == "json":
+        lines = [json.loads(r["MESSAGE"]) for r in own if r["MESSAGE"].startswith("{")]
+        expect({line["release"] for line in lines} == {release}, f"the release {release} in each line", lines[:5])
+
+
+def main() -> None:
+    """Hand over, then one check after the other."""
+    release = Path(f"/opt/fastapi-{FORMAT}").resolve().name
+    run("/usr/local/sbin/fastapictl", "handover", release)
+    start = Journal()
+    for check in (
+        access_lines_are_info_with_the_fields_of_the_format,
+        each_record_has_its_priority,
+        errors_are_all_that_err_shows,
+        a_request_is_followed_by_its_id,
+        a_slow_request_shows_its_duration,
+        a_traceback_is_one_record_of_priority_err,
+        an_exception_in_a_thread_is_one_record_too,
+        print_arrives,
+        nothing_a_client_sends_starts_a_record,
+        a_long_message_is_one_record,
+        successful_health_checks_are_not_logged,
+        lines_of_one_worker_are_in_order,
+        nothing_is_lost_by_a_stop,
+        nothing_is_lost_by_a_handover,
+        a_killed_worker_loses_no_error_and_no_older_line,
+        a_crash_at_import_is_one_record,
+        a_flood_costs_no_error_and_is_told,
+    ):
+        try:
+            check()
+        except CheckError as error:
+            sys.exit(f"{FORMAT}: {check.__name__}: {error}")
+        print(check.__name__.replace("_", " "))
+    try:
+        each_record_names_its_release(start, release)
+    except CheckError as error:
+        sys.exit(f"{FORMAT}: each record names its release: {error}")
+    print("each record names its release")
+
+
+if __name__ == "__main__":
+    main()
