@@ -45,3 +45,15 @@ def test_every_variable_is_used() -> None:
 
 def test_the_readme_has_the_table() -> None:
     assert variables.table() in (ROOT / "README.md").read_text(), "put in what tools/variables.py prints"
+
+
+def test_each_phase_has_a_tag_of_its_own() -> None:
+    phases = [
+        *yaml.safe_load((ROLE / "tasks/prove.yml").read_text()),
+        *yaml.safe_load((ROLE / "tasks/serve.yml").read_text()),
+    ]
+    tags = {task["ansible.builtin.import_tasks"]: task["tags"] for task in phases}
+    # What the check finds out all the others need.
+    assert tags.pop("check.yml") == ["always", "gunicorn_fastapi_check"]
+    assert tags == {name: [f"gunicorn_fastapi_{Path(name).stem}"] for name in tags}
+    assert list(tags) == ["prepare.yml", "release.yml", "units.yml", "preflight.yml", "handover.yml", "prune.yml"]
