@@ -1,6 +1,6 @@
 """Wait until a handover is at a given step, and interrupt it there.
 
-Prints what was seen. Exits 1 when the step is not seen within a minute.
+Prints what was seen. Exits 1 when the step is not seen within five minutes.
 
     python3 interrupt.py switch --signal KILL
 """
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("step", choices=STEPS)
     parser.add_argument("--signal", choices=["KILL", "STOP"], help="what fastapictl gets; default: nothing")
     options = parser.parse_args()
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while time.monotonic() < end:
         state = look()
         if STEPS[options.step](state):
@@ -70,7 +70,7 @@ def main() -> None:
                 os.kill(int(state["handover"]["MainPID"]), signal.Signals[f"SIG{options.signal}"])
             print(state)
             return
-    sys.exit(f"the step {options.step} was not seen within a minute; last: {look()}")
+    sys.exit(f"the step {options.step} was not seen within five minutes; last: {look()}")
 
 
 if __name__ == "__main__":
