@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -115,6 +116,53 @@ def test_an_unclear_name_is_refused_with_those_that_exist(host: Host, word: str)
         host.resolve(word)
 
 
+def test_an_interrupted_handover_that_is_settled_is_in_the_history(
+    host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ctl, "TRANSIENT", tmp_path)
+    host.was("", "aaa1")
+    host.serves("bbb3")
+    for _ in range(2):  # once is enough
+        ctl.settle(host)
+    assert [(line["from"], line["to"], line["outcome"]) for line in host.history()] == [
+        ("", "aaa1", "done"),
+        ("aaa1", "bbb3", "done"),
+    ]
+
+
+def test_a_line_that_the_power_cut_off_spoils_no_other(host: Host) -> None:
+    host.was("", "aaa1")
+    with (host.root / "history.jsonl").open("a") as history:
+        history.write('{"time": "2026-01-01T00:0')
+    host.was("aaa1", "bbb3")
+    assert [line["to"] for line in host.history()] == ["aaa1", "bbb3"]
+
+
+def journal_of(*lines: str) -> list[dict[str, str]]:
+    """Records of the journal with these messages, one a second, up to now."""
+    first = time.time() - len(lines)
+    return [
+        {"MESSAGE": line, "PRIORITY": "6", "__REALTIME_TIMESTAMP": str(int((first + number) * 1e6))}
+        for number, line in enumerate(lines)
+    ]
+
+
+def access(status: int) -> str:
+    return f'2026-11-23 00:17:57,733 - INFO - uvicorn.access - 127.0.0.1:43102 - "GET / HTTP/1.1" {status}'
+
+
+def test_the_requests_of_the_last_minutes_are_counted(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = journal_of(access(200), "printed", access(404), access(503))
+    monkeypatch.setattr(ctl, "entries", lambda *_: found)
+    assert ctl.traffic(host) == {"logged": 3, "failed": 1, "seconds": ctl.TRAFFIC_SECONDS}
+    monkeypatch.setattr(ctl, "TRAFFIC_RECORDS", len(found))
+    counted = ctl.traffic(host)
+    assert counted is not None
+    assert len(found) <= counted["seconds"] < ctl.TRAFFIC_SECONDS
+    found.clear()
+    assert ctl.traffic(host) is None
+
+
 # --- Pruning ------------------------------------------------------------------------------------------
 
 
@@ -167,6 +215,27 @@ def test_the_packages_of_a_release_are_printed(host: Host, capsys: pytest.Captur
 
 
 # --- What the application said ------------------------------------------------------------------------
+
+LINE = "2026-11-23 00:17:57,733 - ERROR - shop - it failed"
+JSON = {"level": "ERROR", "logger": "shop", "message": "it failed"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        ({"MESSAGE": LINE, "PRIORITY": "3"}, LINE),
+        ({"MESSAGE": f"{LINE}\nTraceback", "PRIORITY": "3", "LOGGER": "shop"}, f"{LINE}\nTraceback"),
+        ({"MESSAGE": json.dumps(JSON), "PRIORITY": "3"}, "ERROR - shop - it failed"),
+        ({"MESSAGE": json.dumps(JSON | {"exception": "a\nb"}), "PRIORITY": "3"}, "ERROR - shop - it failed\na\nb"),
+        ({"MESSAGE": "it failed", "PRIORITY": "3", "LOGGER": "shop"}, "ERROR - shop - it failed"),
+        ({"MESSAGE": "printed", "PRIORITY": "6"}, "printed"),
+        ({"MESSAGE": '{"level": 1}', "PRIORITY": "6"}, '{"level": 1}'),
+        ({"MESSAGE": [104, 105, 255], "PRIORITY": "6"}, "hi\ufffd"),
+        ({"MESSAGE": None, "PRIORITY": "6"}, ""),
+    ],
+)
+def test_a_record_reads_the_same_in_each_format(entry: dict[str, object], text: str) -> None:
+    assert ctl.readable(entry) == text
 
 
 @pytest.mark.parametrize(

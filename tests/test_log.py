@@ -1,11 +1,13 @@
 """What reaches the journal: which records, in which order, as how many, by which of its two ways."""
 
 import asyncio
+import faulthandler
 import json
 import logging
 import os
 import re
 import select
+import signal
 import socket
 import struct
 import sys
@@ -159,6 +161,15 @@ def test_each_level_has_its_priority_by_both_ways(
     line, entry = journal.wait_for(2)
     assert line == {"line": f"<{priority}>short"}
     assert (entry["PRIORITY"], entry["MESSAGE"]) == (str(priority), "two\nlines")
+
+
+@pytest.mark.parametrize(("status", "line"), [(499, "<6>INFO"), (500, "<4>WARNING"), (599, "<4>WARNING")])
+def test_requests_that_the_server_failed_have_a_level_of_their_own(
+    journal: FakeJournal, attach: Attach, status: int, line: str
+) -> None:
+    attach(JournalHandler("app", server_errors="WARNING"), Formatter("%(levelname)s"))
+    answer(status=status)
+    assert journal.wait_for(1) == [{"line": line}]
 
 
 def test_a_traceback_is_one_record_between_the_lines_around_it(journal: FakeJournal, attach: Attach) -> None:
@@ -500,6 +511,40 @@ def test_the_application_may_set_the_header_itself() -> None:
 # --- What nobody catches ----------------------------------------------------------------------------
 
 
+@pytest.fixture
+def streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Where the journal takes new streams."""
+    address = str(tmp_path / "streams")
+    monkeypatch.setattr(log, "STREAMS", address)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        yield listener
+    faulthandler.enable()
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_crash_of_the_interpreter_is_told_as_an_error(
+    streams: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
+    log.log_uncaught("app")
+    worker = os.fork()
+    if not worker:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    stream, _ = streams.accept()
+    with stream, stream.makefile() as lines:
+        identifier, _, priority, *_, first = [next(lines).rstrip() for _ in range(8)]
+    os.kill(worker, signal.SIGKILL)  # it may still have much to tell
+    os.waitpid(worker, 0)
+    assert logging.lastResort
+    logging.lastResort.close()
+    assert (identifier, priority, first) == ("app", "3", "Fatal Python error: Segmentation fault")
+
+
+@pytest.mark.usefixtures("streams")
 def test_an_uncaught_exception_is_one_critical_record_before_logging_is_set_up(
     journal: FakeJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,11 @@ REPLACED = 1.0
 the others to leave, for as long as their graceful timeout allows."""
 
 
+TRAFFIC_SECONDS = 300
+TRAFFIC_RECORDS = 2000
+"""What the status looks at to tell how many requests there are: the log of these seconds, and no more records."""
+
+
 class CtlError(Exception):
     """What failed, why, and what to do next; for the operator, as it stands."""
 
@@ -128,6 +133,10 @@ class App:
                 with contextlib.suppress(json.JSONDecodeError):
                     records.append(json.loads(line))
         return records
+
+    def served(self) -> str:
+        """The release that the history says is in service. Another one than the current one was interrupted."""
+        return next((str(record["to"]) for record in reversed(self.history()) if record["outcome"] == "done"), "")
 
     def previous(self) -> str:
         """The release that served before the current one and is still there. Empty when there is none."""
@@ -258,11 +267,36 @@ def probe(address: Path, path: str, timeout: float, pid: int, kill: bool = True)
 # --- The journal ------------------------------------------------------------------------------------
 
 
+LEVELS = {"2": "CRITICAL", "3": "ERROR", "4": "WARNING", "6": "INFO", "7": "DEBUG"}
+"""Names of the journal's priorities, as Python's logging has them."""
+
+
+def entries(*query: str) -> list[dict[str, Any]]:
+    """The records that match a query of journalctl, the oldest first; those that the caller may read."""
+    run("journalctl", "--sync", check=False)  # needs root; without it the last moments may be missing
+    # --all: without it, long messages and those with unprintable characters are left out.
+    lines = run("journalctl", "--quiet", "--output=json", "--all", *query, check=False).splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def readable(entry: dict[str, Any]) -> str:
+    """A record as the format "plain" has it, whatever its own is; without the time, when it is in another."""
+    message = entry.get("MESSAGE") or ""
+    text = message if isinstance(message, str) else bytes(message).decode(errors="replace")
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        line = json.loads(text)
+        said = f"{line['level']} - {line['logger']} - {line['message']}"
+        return f"{said}\n{line['exception']}" if "exception" in line else said
+    logger = entry.get("LOGGER")
+    if logger and f" - {logger} - " not in text.partition("\n")[0]:
+        return f"{LEVELS.get(entry['PRIORITY'], 'NOTICE')} - {logger} - {text}"
+    return text
+
+
 def last_words(match: str, since: float = 0) -> list[str]:
-    """The records that match FIELD=VALUE, since a time (of the epoch), at most the latest 200 lines."""
-    run("journalctl", "--sync", check=False)
-    options = ["--quiet", "--output=cat", "--lines=200", f"--since=@{since:.6f}"]
-    return run("journalctl", *options, match, check=False).splitlines()
+    """The lines of the records that match FIELD=VALUE, since a time (of the epoch), of at most the latest 200."""
+    latest = entries(match, "--lines=200", f"--since=@{since:.6f}")
+    return [line for entry in latest for line in readable(entry).splitlines()]
 
 
 def reason_in(lines: list[str]) -> str:
@@ -273,7 +307,7 @@ def reason_in(lines: list[str]) -> str:
     What gunicorn says when it ends because of a worker is no reason: the worker has told.
     """
     consequence = (
-        r"gunicorn\.errors\.HaltServer|.* root - Uncaught exception"
+        r"gunicorn\.errors\.HaltServer|(.* - )?CRITICAL - root - Uncaught exception"
         r"|.* gunicorn\.error - (Shutting down|Reason|Worker \(pid:\d+\) exited)"
     )
     lines = [line for line in lines if not re.match(consequence, line)]
@@ -282,8 +316,8 @@ def reason_in(lines: list[str]) -> str:
     for pattern in (
         setting,
         exception,
-        r".* - (WARNING|ERROR|CRITICAL) - ",
-        r"(?!\s|Traceback|During|\S+ \S+ - [A-Z]+ - ).",
+        r"(.* - )?(WARNING|ERROR|CRITICAL) - ",
+        r"(?!\s|Traceback|During|(\S+ \S+ - )?[A-Z]+ - ).",
     ):
         for line in reversed(lines):
             if re.match(pattern, line):
@@ -489,7 +523,7 @@ def remove_instance(app: App, kind: str) -> None:
     run("systemctl", "daemon-reload")
 
 
-def record(app: App, before: str, after: str, outcome: str, reason: str, seconds: float) -> None:
+def record(app: App, before: str, after: str, outcome: str, reason: str, seconds: float | None) -> None:
     """Add a line to the history, and wait until it is on the disk."""
     line = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -497,11 +531,15 @@ def record(app: App, before: str, after: str, outcome: str, reason: str, seconds
         "to": after,
         "outcome": outcome,
         "reason": reason,
-        "seconds": round(seconds, 1),
+        "seconds": None if seconds is None else round(seconds, 1),
         "by": os.environ.get("HANDOVER_BY", getpass.getuser()),
     }
-    with (app.root / "history.jsonl").open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    with (app.root / "history.jsonl").open("a+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":  # the power went while the last line was written
+                file.write(b"\n")
+        file.write(json.dumps(line).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -526,6 +564,8 @@ def settle(app: App) -> None:
     # After a loss of power this may be all that is left to do.
     if not is_pointed(app):
         point(app)
+    if app.served() != app.current():
+        record(app, app.served(), app.current(), "done", "after an interruption", None)
 
 
 def in_the_background(app: App, release: str, *command: str) -> None:
@@ -675,6 +715,23 @@ def health(app: App) -> str:
     return f"{path} answers {status} in {took:.0f} ms" if status else f"{path} does not answer within 5 s"
 
 
+def traffic(app: App) -> dict[str, float] | None:
+    """Requests in the log of the last minutes: how many, how many of them were answered with 5xx, in how many seconds.
+
+    Looks at the latest records only, so that it costs the same under any load. None when there is nothing to see.
+    """
+    units = [f"_SYSTEMD_UNIT={app.name}{suffix}.service" for suffix in ("", "-candidate")]
+    now = time.time()
+    latest = entries(*units, f"--since=@{now - TRAFFIC_SECONDS:.6f}", f"--lines={TRAFFIC_RECORDS}")
+    matches = [re.search(r" - uvicorn\.access - .* (\d)\d\d$", readable(entry)) for entry in latest]
+    statuses = [match.group(1) for match in matches if match]
+    if not statuses:
+        return None
+    whole = len(latest) < TRAFFIC_RECORDS
+    seconds = TRAFFIC_SECONDS if whole else now - int(latest[0]["__REALTIME_TIMESTAMP"]) / 1e6
+    return {"logged": len(statuses), "failed": statuses.count("5"), "seconds": round(seconds, 1)}
+
+
 def command_status(app: App, arguments: argparse.Namespace) -> None:
     """What serves, since when, how well, and what happened last."""
     unit = show(app.service)
@@ -682,6 +739,7 @@ def command_status(app: App, arguments: argparse.Namespace) -> None:
     memory = unit["MemoryCurrent"]
     up = unit["ActiveState"] == "active"
     handovers = app.history()[-5:]
+    requests = traffic(app)
     state = {
         "name": app.name,
         "release": app.running(app.service) or app.current(),
@@ -691,6 +749,7 @@ def command_status(app: App, arguments: argparse.Namespace) -> None:
         "workers": len(children(int(unit["MainPID"]))),
         "memory": int(memory) if memory.isdigit() else None,
         "health": health(app) if up else "the service is not up",
+        "requests": requests,
         "restarts": int(unit["NRestarts"] or 0),
         "candidate": candidate,
         # Only root may look into the releases.
@@ -704,6 +763,10 @@ def command_status(app: App, arguments: argparse.Namespace) -> None:
     print(f"  health    {state['health']}")
     print(f"  workers   {state['workers']} ({state['status']})")
     print(f"  memory    {'unknown' if state['memory'] is None else f'{int(memory) / 2**20:.0f} MiB'}")
+    if requests:
+        print(
+            f"  requests  {requests['logged']} logged in {requests['seconds']:g} s, {requests['failed']} failed (5xx)"
+        )
     print(f"  restarts  {state['restarts']} by systemd since the last start")
     if candidate:
         print(f"  handover  under way, {candidate} serves beside it")

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
 logger = logging.getLogger("shop.orders")
 
@@ -25,6 +25,12 @@ async def hello() -> None:
 async def healthz() -> dict[str, str]:
     """Answer 2xx while this process serves."""
     return {"status": "ok"}
+
+
+@app.get("/answer/{status}")
+async def answer(status: int) -> Response:
+    """Answer with a status, on purpose."""
+    return Response(status_code=status)
 
 
 @app.get("/log/{level}")

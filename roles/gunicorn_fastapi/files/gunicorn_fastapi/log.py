@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import contextvars
 import errno
+import faulthandler
 import fcntl
 import fnmatch
 import json
@@ -41,6 +42,8 @@ from typing import Any, cast
 from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 
 ADDRESS = "/run/systemd/journal/socket"
+
+STREAMS = "/run/systemd/journal/stdout"
 
 STDOUT = 1
 
@@ -313,13 +316,17 @@ class JournalHandler(logging.Handler):
 
     ``identifier``: what journalctl shows before the process id. ``fields``: send every record with
     fields to search by. ``quiet``: shell patterns of paths with their query; of requests to them only
-    those that fail (status 400 and above) are logged.
+    those that fail (status 400 and above) are logged. ``server_errors``: level of the access lines of
+    requests that were answered with 5xx.
 
     Access lines wait up to ``DELAY`` for others. Any other record goes at once, after those before it.
     """
 
-    def __init__(self, identifier: str, *, fields: bool = False, quiet: Sequence[str] = ()) -> None:
+    def __init__(
+        self, identifier: str, *, fields: bool = False, quiet: Sequence[str] = (), server_errors: str = "INFO"
+    ) -> None:
         super().__init__()
+        self._server_errors = (logging.getLevelNamesMapping()[server_errors], server_errors)
         self._identifier = field("SYSLOG_IDENTIFIER", identifier)
         self._quiet = re.compile("|".join(map(fnmatch.translate, quiet)) or r"(?!)").match
         self._journal = Journal() if writes_to_journal() else None
@@ -346,6 +353,8 @@ class JournalHandler(logging.Handler):
         access = answered(record)
         if access and access[4] < 400 and self._quiet(access[2]):
             return
+        if access and access[4] >= 500:
+            record.levelno, record.levelname = self._server_errors
         text = printable(self.format(record))
         if self._fields:
             self._append(self._entry(record, text, access))
@@ -439,8 +448,23 @@ class JournalHandler(logging.Handler):
 # --- What nobody catches ----------------------------------------------------------------------------
 
 
+def error_stream(identifier: str) -> socket.socket:
+    """A stream to the journal whose lines are records of priority err, as systemd makes them for standard error."""
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stream.connect(STREAMS)
+    # Identifier, unit (the journal knows it), priority, whether lines begin with one, and three ways to forward them.
+    stream.sendall(f"{identifier}\n\n3\n0\n0\n0\n0\n".encode())
+    return stream
+
+
 def log_uncaught(identifier: str) -> None:
-    """Have exceptions that end the process or a thread logged as one record each, also before logging is set up."""
+    """Have what ends the process or a thread in the journal as an error, also before logging is set up.
+
+    An exception is one record. A crash of the interpreter is told line by line, by what is left of it.
+    """
+    if writes_to_journal():
+        # Never closed: the descriptor belongs to the handler of a signal.
+        faulthandler.enable(error_stream(identifier).detach())
     logging.lastResort = JournalHandler(identifier)
     logging.lastResort.setLevel(logging.WARNING)
 
