@@ -339,6 +339,8 @@ def a_killed_worker_loses_no_error_and_no_older_line() -> None:
         expect(last["PRIORITY"] == "3", "priority err", last)
         told = journal.wait_for(1, has(words), words)[0]
         expect(told["PRIORITY"] == priority, f"gunicorn's own priority, {priority}", told)
+        status = run("systemctl", "show", "--property=StatusText", "--value", "fastapi.service")
+        expect(" replaced, the last at " in status, "the loss of a worker in the status", status)
         if number == "SIGSEGV":
             for what in ("Fatal Python error: Segmentation fault", "in die"):  # and where
                 told = journal.wait_for(1, has(what), what)[0]
