@@ -648,6 +648,7 @@ def command_preflight(app: App, arguments: argparse.Namespace) -> None:
 def command_execute(app: App, arguments: argparse.Namespace) -> None:
     """The inside of a handover: runs in a unit of its own."""
     release = arguments.release
+    begin = time.monotonic()
     try:
         settle(app)
     except CtlError as failure:
@@ -662,6 +663,9 @@ def command_execute(app: App, arguments: argparse.Namespace) -> None:
         else:
             handover.execute(arguments.proved)
     except CtlError as failure:
+        if arguments.preflight_only:  # a handover has recorded itself
+            reason = str(failure).splitlines()[0]
+            record(app, app.current(), release, "failed", reason, time.monotonic() - begin)
         say(app, str(failure), release, error=True)
         sys.exit(1)
 
@@ -761,7 +765,8 @@ def command_status(app: App, arguments: argparse.Namespace) -> None:
         return
     print(f"{app.name}: release {state['release'] or 'none'}, {state['state']} since {state['since'] or 'never'}")
     print(f"  health    {state['health']}")
-    print(f"  workers   {state['workers']} ({state['status']})")
+    print(f"  workers   {state['workers']}")
+    print(f"  status    {state['status']}")
     print(f"  memory    {'unknown' if state['memory'] is None else f'{int(memory) / 2**20:.0f} MiB'}")
     if requests:
         print(
