@@ -7,6 +7,7 @@ ends at the first that fails, with what was expected and what was seen.
 import contextlib
 import itertools
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -323,6 +324,36 @@ def drop_in(text: str) -> Iterator[None]:
         run("systemctl", "restart", "fastapi.service")
 
 
+def status_line() -> str:
+    """What the service tells systemctl about its workers."""
+    return run("systemctl", "show", "--property=StatusText", "--value", "fastapi.service")
+
+
+def nothing_is_lost_by_workers_that_are_recycled() -> None:
+    def until_three_are_replaced() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not re.search(r"; ([3-9]|\d\d+) replaced", status_line()):
+            expect(time.monotonic() < deadline, "three workers replaced", status_line())
+            time.sleep(0.1)
+
+    with drop_in("Environment=GUNICORN_CMD_ARGS=--max-requests=100"):
+        run("systemctl", "restart", "fastapi.service")
+        answered_while(until_three_are_replaced)
+
+
+def errors_of_two_releases_are_told_apart() -> None:
+    if FORMAT == "plain":
+        return  # it is the first, there is no other
+    journal, mark, counts = Journal(), next(marks), {}
+    for errors in (1, 2):
+        for number in range(errors):
+            get(f"/log/error?text={mark}-{number}")
+        counts[Path("/opt/fastapi/current").resolve().name] = errors
+        run("/usr/local/sbin/fastapictl", "rollback")
+    seen = Counter(r["RELEASE"] for r in journal.read("--unit=fastapi", "--priority=err"))
+    expect(seen == Counter(counts), f"{counts}", seen)
+
+
 def a_killed_worker_loses_no_error_and_no_older_line() -> None:
     for number, words, priority in (("SIGKILL", "was sent SIGKILL", "3"), ("SIGSEGV", "was sent SIGSEGV", "4")):
         journal, mark = Journal(), next(marks)
@@ -339,8 +370,7 @@ def a_killed_worker_loses_no_error_and_no_older_line() -> None:
         expect(last["PRIORITY"] == "3", "priority err", last)
         told = journal.wait_for(1, has(words), words)[0]
         expect(told["PRIORITY"] == priority, f"gunicorn's own priority, {priority}", told)
-        status = run("systemctl", "show", "--property=StatusText", "--value", "fastapi.service")
-        expect(" replaced, the last at " in status, "the loss of a worker in the status", status)
+        expect(" replaced, the last at " in status_line(), "the loss of a worker in the status", status_line())
         if number == "SIGSEGV":
             for what in ("Fatal Python error: Segmentation fault", "in die"):  # and where
                 told = journal.wait_for(1, has(what), what)[0]
@@ -414,6 +444,15 @@ def each_record_names_its_release(start: Journal, release: str) -> None:
         expect({line["release"] for line in lines} == {release}, f"the release {release} in each line", lines[:5])
 
 
+def attempt(check: Callable[..., None], *arguments: object) -> None:
+    """Do a check and say that it holds, or end with what does not."""
+    try:
+        check(*arguments)
+    except CheckError as error:
+        sys.exit(f"{FORMAT}: {check.__name__}: {error}")
+    print(check.__name__.replace("_", " "))
+
+
 def main() -> None:
     """Hand over, then one check after the other."""
     release = Path(f"/opt/fastapi-{FORMAT}").resolve().name
@@ -435,20 +474,14 @@ def main() -> None:
         lines_of_one_worker_are_in_order,
         nothing_is_lost_by_a_stop,
         nothing_is_lost_by_a_handover,
+        nothing_is_lost_by_workers_that_are_recycled,
         a_killed_worker_loses_no_error_and_no_older_line,
         a_crash_at_import_is_one_record,
         a_flood_costs_no_error_and_is_told,
     ):
-        try:
-            check()
-        except CheckError as error:
-            sys.exit(f"{FORMAT}: {check.__name__}: {error}")
-        print(check.__name__.replace("_", " "))
-    try:
-        each_record_names_its_release(start, release)
-    except CheckError as error:
-        sys.exit(f"{FORMAT}: each record names its release: {error}")
-    print("each record names its release")
+        attempt(check)
+    attempt(each_record_names_its_release, start, release)
+    attempt(errors_of_two_releases_are_told_apart)
 
 
 if __name__ == "__main__":
