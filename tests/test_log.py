@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, MutableMapping
 from http.client import HTTPConnection
 from pathlib import Path
@@ -233,6 +234,26 @@ def test_what_cannot_be_formatted_does_not_reach_the_caller(
     assert "no number" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("entry", [b"MESSAGE=short\n", b"MESSAGE=%s\n" % bytes(2**20)])
+def test_a_journal_whose_socket_was_made_anew_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: bytes
+) -> None:
+    address = tmp_path / "journal"
+    monkeypatch.setattr(log, "ADDRESS", str(address))
+    sender = log.Journal()
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+            receiver.bind(str(address))
+            sender.send(entry)
+            received, descriptors, _, _ = socket.recv_fds(receiver, 2**18, 1)
+        for descriptor in descriptors:
+            received = os.pread(descriptor, 2**24, 0)
+            os.close(descriptor)
+        assert received == entry
+        address.unlink()
+    sender.close()
+
+
 # --- Collecting -------------------------------------------------------------------------------------
 
 
@@ -254,6 +275,30 @@ def test_access_lines_wait_for_others_and_not_for_ever(attach: Attach) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         asyncio.run(log_in_a_loop(monkeypatch))
     assert [data.count(b"\n") for data in written] == [3, 1]
+
+
+@pytest.mark.usefixtures("journal")
+def test_no_access_line_waits_longer_than_50_ms(attach: Attach, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process that is killed can lose, without a look at any clock."""
+    attach(JournalHandler("app"), Formatter("%(message)s"))
+    written: list[bytes] = []
+    due: list[tuple[float, Callable[[], None]]] = []
+
+    class Loop:
+        def call_later(self, delay: float, callback: Callable[[], None]) -> None:
+            due.append((delay, callback))
+
+    monkeypatch.setattr(log, "write", written.append)
+    monkeypatch.setattr(asyncio, "get_running_loop", Loop)
+    for _ in range(3):
+        for number in range(3):
+            answer(f"/{number}")
+        ((delay, tick),) = due
+        assert (delay, written) == (0.05, [])
+        due.clear()
+        tick()
+        assert [data.count(b"\n") for data in written] == [3]
+        written.clear()
 
 
 @pytest.mark.usefixtures("journal")
@@ -452,6 +497,94 @@ def test_fields_of_the_journal(journal: FakeJournal, attach: Attach) -> None:
     }
     assert (warning["REQUEST_ID"], warning["LOGGER"], warning["PRIORITY"]) == ("the-id", "app", "4")
     assert (warning["CODE_FILE"], warning["CODE_FUNC"]) == (__file__, "test_fields_of_the_journal")
+
+
+FORMATTERS: dict[str, Callable[[], logging.Formatter]] = {
+    "plain": lambda: Formatter(SPECIFIED),
+    "with an id": lambda: Formatter("%(request_id)s %(message)s"),
+    "with what only a record has": lambda: Formatter("%(levelno)d %(module)s %(message)s"),
+    "with a date of its own": lambda: Formatter("%(asctime)s %(message)s", "%H"),
+    "in another style": lambda: Formatter("{levelname} {message}", style="{"),
+    "of the standard library": lambda: logging.Formatter("%(name)s %(message)s"),
+    "json": lambda: JsonFormatter(),
+    "json with members": lambda: JsonFormatter('{"release": "abc"}'),
+    "json with members of the same name": lambda: JsonFormatter('{"pid": "none", "status": 1}'),
+}
+
+
+PATHS = ["/", "/a?b=c", "/%0A", '/"\\', "/ä\u2028", "/\n<0>x\x1b", "/\udcff", "/" + "x" * log.LINE]
+
+
+@pytest.mark.parametrize("fields", [False, True])
+@pytest.mark.parametrize("form", FORMATTERS)
+@pytest.mark.parametrize("answering", [True, False])
+def test_the_short_cut_of_an_access_line_changes_nothing(
+    journal: FakeJournal,
+    attach: Attach,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    fields: bool,
+    form: str,
+    answering: bool,
+) -> None:
+    if answering:
+        request.getfixturevalue("request_in_progress")
+    monkeypatch.setattr(time, "time", lambda: 1687343204.125)
+    monkeypatch.setattr(time, "time_ns", lambda: 1687343204125000000)
+    monkeypatch.setattr(Request, "milliseconds", lambda _: 1.5)
+    attach(JournalHandler("app", fields=fields), FORMATTERS[form]())
+    logger = logging.getLogger("uvicorn.access")
+    assert type(logger) is log.AccessLogger
+    for number, path in enumerate(PATHS):
+        answer(path)
+        logging.Logger.info(logger, '%s - "%s %s HTTP/%s" %d', "127.0.0.1:12345", "GET", path, "1.1", 200)
+        short, ordinary = journal.wait_for(2 * number + 2)[-2:]
+        assert short == ordinary
+
+
+@pytest.mark.parametrize("fields", [False, True])
+@pytest.mark.parametrize("form", ["plain", "json", "json with members"])
+@pytest.mark.usefixtures("request_in_progress")
+def test_the_short_cut_makes_no_record(
+    journal: FakeJournal, attach: Attach, monkeypatch: pytest.MonkeyPatch, fields: bool, form: str
+) -> None:
+    attach(JournalHandler("app", fields=fields), FORMATTERS[form]())
+    monkeypatch.delattr(logging.Logger, "makeRecord")
+    answer("/a")
+    assert "/a" in str(journal.wait_for(1)[0])
+
+
+def test_the_short_cut_heeds_filters_levels_and_other_handlers(journal: FakeJournal, attach: Attach) -> None:
+    handler = attach(JournalHandler("app"), Formatter("%(message)s"))
+    logger = logging.getLogger("uvicorn.access")
+    for filterer in (handler, logger):
+        filterer.addFilter(_is_odd)
+        answer("/2", 200)
+        answer("/3", 200)
+        filterer.removeFilter(_is_odd)
+    for leveled in (handler, logger):
+        leveled.setLevel(logging.WARNING)
+        answer("/4", 200)
+        leveled.setLevel(logging.INFO)
+    second = JournalHandler("second")
+    second.setFormatter(Formatter("also %(message)s"))
+    logger.addHandler(second)
+    answer("/5", 200)
+    logger.removeHandler(second)
+    second.close()
+    lines = [record["line"].split() for record in journal.wait_for(4)]
+    assert [(line[0], line[-3]) for line in lines] == [
+        ("<6>127.0.0.1:12345", "/3"),
+        ("<6>127.0.0.1:12345", "/3"),
+        ("<6>127.0.0.1:12345", "/5"),
+        ("<6>also", "/5"),
+    ]
+
+
+def _is_odd(record: logging.LogRecord) -> bool:
+    """Whether the path of an access record ends with an odd number."""
+    access = log.answered(record)
+    return access is not None and int(access[2][-1]) % 2 == 1
 
 
 def test_dates_are_those_of_the_standard_library() -> None:

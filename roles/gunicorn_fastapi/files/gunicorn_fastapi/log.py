@@ -15,6 +15,9 @@
 The journal takes records in two ways. What is written to standard output is cheapest, many lines in one
 system call, but it ends a record at each newline. Its own protocol takes any record with any fields, one
 per system call. So lines go the first way, and tracebacks the second; with fields all do.
+
+There are as many access lines as requests. So they take a short cut past the LogRecord, which costs more
+than all the rest, wherever the result is the same (:class:`AccessLogger`).
 """
 
 import asyncio
@@ -48,7 +51,8 @@ STREAMS = "/run/systemd/journal/stdout"
 STDOUT = 1
 
 DELAY = 0.05
-"""Seconds that an access line may wait for others. A killed process loses that much of them."""
+"""Seconds that an access line may wait for others. A killed process loses that much of them, and more only
+while the application keeps the event loop from its turn."""
 
 BATCH = 32 * 1024
 """Bytes written in one go. The kernel keeps as much in one piece, whatever other processes write to the
@@ -89,6 +93,10 @@ class Request:
         self.id = identifier
         self.start = time.perf_counter()
 
+    def milliseconds(self) -> float:
+        """How long it has been going on, in thousandths."""
+        return round((time.perf_counter() - self.start) * 1000, 3)
+
 
 current: contextvars.ContextVar[Request | None] = contextvars.ContextVar("request", default=None)
 """The request that is being answered. Threads and tasks that the application starts for it inherit it."""
@@ -116,8 +124,12 @@ class RequestContext:
         async def send_with_id(message: Any) -> None:
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
-                if not any(name.lower() == REQUEST_ID for name, _ in headers):
-                    message = {**message, "headers": [*headers, header]}
+                for name, _ in headers:
+                    if name.lower() == REQUEST_ID:
+                        break
+                else:
+                    headers.append(header)
+                    message = {**message, "headers": headers}
             await send(message)
 
         await self.app(scope, receive, send_with_id)
@@ -157,11 +169,14 @@ def access_fields(access: Answered) -> dict[str, Any]:
     }
     request = current.get()
     if request is not None:
-        fields["duration_ms"] = round((time.perf_counter() - request.start) * 1000, 3)
+        fields["duration_ms"] = request.milliseconds()
     return fields
 
 
 # --- Formats ----------------------------------------------------------------------------------------
+
+
+_quote = json.encoder.encode_basestring
 
 
 class Seconds:
@@ -185,6 +200,7 @@ class Formatter(logging.Formatter):
     def __init__(self, fmt: str | None = None, datefmt: str | None = None, style: Any = "%") -> None:
         super().__init__(fmt, datefmt, style)
         self._seconds = Seconds("%Y-%m-%d %H:%M:%S", time.localtime)
+        self.short_cut = type(self) is Formatter and datefmt is None and style == "%" and self._needs_no_record()
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 (logging's name)
         if datefmt is not None:
@@ -196,15 +212,37 @@ class Formatter(logging.Formatter):
         record.request_id = request.id if request else "-"
         return super().formatMessage(record)
 
+    def format_access(self, message: str, _access: Answered, request: Request | None) -> str:
+        """What format() makes of the record of this request, where there is a ``short_cut``."""
+        created = time.time()
+        return cast(str, self._fmt) % {
+            "asctime": f"{self._seconds.text(created)},{int(created % 1 * 1000):03d}",
+            "levelname": "INFO",
+            "name": "uvicorn.access",
+            "message": message,
+            "request_id": request.id if request else "-",
+        }
+
+    def _needs_no_record(self) -> bool:
+        try:
+            self.format_access("", ("", "", "", "", 0), None)
+        except (KeyError, TypeError):
+            return False
+        return True
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object per record. ``format`` is a JSON object too: its members are part of every record."""
+
+    _RECORD = frozenset(("time", "level", "logger", "message", "request_id", "pid", *JOURNAL_NAMES))
 
     def __init__(self, fmt: str | None = None, datefmt: str | None = None, style: Any = "%") -> None:
         super().__init__(None, datefmt, style)
         self._static: dict[str, Any] = json.loads(fmt or "{}")
         self._seconds = Seconds("%Y-%m-%dT%H:%M:%S", time.gmtime)
         self._encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+        self._end = ("," if self._static else "") + self._encode(self._static)[1:]
+        self.short_cut = type(self) is JsonFormatter and not self._static.keys() & self._RECORD
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -225,6 +263,21 @@ class JsonFormatter(logging.Formatter):
             line["stack"] = record.stack_info
         return self._encode(line | {"pid": record.process} | self._static)
 
+    def format_access(self, message: str, access: Answered, request: Request | None) -> str:
+        """What format() makes of the record of this request, where there is a ``short_cut``."""
+        created = time.time()
+        client, method, path, _, status = access
+        identifier = duration = ""
+        if request is not None:
+            identifier = f'"request_id":"{request.id}",'
+            duration = f'"duration_ms":{request.milliseconds()},'
+        return (
+            f'{{"time":"{self._seconds.text(created)}.{int(created % 1 * 1000):03d}Z",'
+            f'"level":"INFO","logger":"uvicorn.access","message":{_quote(message)},{identifier}'
+            f'"client":{_quote(client.rpartition(":")[0])},"method":{_quote(method)},'
+            f'"path":{_quote(path.partition("?")[0])},"status":{status},{duration}"pid":{os.getpid()}{self._end}'
+        )
+
 
 # --- The journal ------------------------------------------------------------------------------------
 
@@ -239,6 +292,8 @@ def priority(level: int) -> int:
 
 def printable(text: str) -> str:
     """The text with its control characters, but newline and tab, written as ``\\u001b``, which JSON knows too."""
+    if text.isprintable():
+        return text
     return _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
@@ -277,16 +332,29 @@ class Journal:
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
+    def _connect(self) -> None:
+        """Look the address up once instead of for each record."""
+        self._socket.close()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.connect(ADDRESS)
+
     def send(self, entry: bytes) -> None:
         """Send one record, of any size. Waits while the journal's queue is full.
 
         Also after close(): logging.config closes every handler there is before it makes its own, and when
-        that fails, the handler of last resort has to tell.
+        that fails, the handler of last resort has to tell. And after the journal's socket was made anew.
         """
-        if self._socket.fileno() < 0:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            self._socket.sendto(entry, ADDRESS)
+            self._send(entry)
+        except OSError as error:
+            if error.errno not in (errno.EBADF, errno.ENOTCONN, errno.ECONNREFUSED, errno.ECONNRESET):
+                raise
+            self._connect()
+            self._send(entry)
+
+    def _send(self, entry: bytes) -> None:
+        try:
+            self._socket.send(entry)
         except OSError as error:
             if error.errno != errno.EMSGSIZE:
                 raise
@@ -300,7 +368,7 @@ class Journal:
             seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))
-            self._socket.sendmsg([], [rights], 0, ADDRESS)
+            self._socket.sendmsg([], [rights])
 
     def wait(self) -> None:
         """Return when the journal has read what was sent."""
@@ -331,14 +399,22 @@ class JournalHandler(logging.Handler):
         self._quiet = re.compile("|".join(map(fnmatch.translate, quiet)) or r"(?!)").match
         self._journal = Journal() if writes_to_journal() else None
         self._fields = fields and self._journal is not None
+        self._format_access: Callable[[str, Answered, Request | None], str] | None = None
         self._begin()
+        os.register_at_fork(after_in_child=self._begin)  # what waits is the parent's to write
 
     def _begin(self) -> None:
-        self._process = os.getpid()
         self._waiting: list[bytes] = []
         self._size = 0
         self._tick_is_due = False
         self._known_until = 0.0
+
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802 (logging's name)
+        """Format records so, and access lines by the short cut if there is one."""
+        super().setFormatter(fmt)
+        self._format_access = None
+        if isinstance(fmt, Formatter | JsonFormatter) and fmt.short_cut:
+            self._format_access = fmt.format_access
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record. One that cannot be formatted or sent is reported on standard error, as ``logging`` does."""
@@ -348,8 +424,6 @@ class JournalHandler(logging.Handler):
             self.handleError(record)
 
     def _take(self, record: logging.LogRecord) -> None:
-        if self._process != os.getpid():
-            self._begin()  # what waits is the parent's to write
         access = answered(record)
         if access and access[4] < 400 and self._quiet(access[2]):
             return
@@ -367,11 +441,37 @@ class JournalHandler(logging.Handler):
         elif not self._tick_is_due:
             self._flush_later()
 
+    def take_access(self, template: str, access: Answered) -> bool:
+        """Take what uvicorn tells about a request without a record of it; False when that needs one."""
+        if self._format_access is None or self.filters or self.level > logging.INFO:
+            return False
+        if access[4] < 400 and self._quiet(access[2]):
+            return True
+        request = current.get()
+        message = template % access
+        text = self._format_access(message, access, request)
+        if len(text) >= LINE or not (message.isprintable() and text.isprintable()):
+            return False
+        if self._fields:
+            entry = self._access_entry(text, access, request)
+        else:
+            entry = f"<6>{text}\n".encode() if self._journal else f"{text}\n".encode()
+        self.acquire()
+        try:
+            self._append(entry)
+            if not self._tick_is_due:
+                self._flush_later()
+        except Exception:  # noqa: BLE001 (as in emit)
+            self.handleError(logging.makeLogRecord({"name": "uvicorn.access", "msg": template, "args": access}))
+        finally:
+            self.release()
+        return True
+
     def flush(self) -> None:
         """Send what waits."""
         self.acquire()
         try:
-            if self._process == os.getpid() and self._waiting:
+            if self._waiting:
                 waiting, self._waiting, self._size = self._waiting, [], 0
                 self._send(waiting)
         finally:
@@ -437,12 +537,37 @@ class JournalHandler(logging.Handler):
             fields["EXCEPTION"] = record.exc_info[0].__qualname__
         return self._identifier + b"".join([field(name, value) for name, value in fields.items()])
 
+    def _access_entry(self, text: str, access: Answered, request: Request | None) -> bytes:
+        """The same for a request, when nothing in it ends a line."""
+        client, method, path, _, status = access
+        about = f"REQUEST_ID={request.id}\nDURATION_MS={request.milliseconds()}\n" if request else ""
+        entry = (
+            f"PRIORITY=6\nLOGGER=uvicorn.access\nMESSAGE={text}\nCLIENT={client.rpartition(':')[0]}\n"
+            f"HTTP_METHOD={method}\nHTTP_PATH={path.partition('?')[0]}\nHTTP_STATUS={status}\n{about}"
+        )
+        return self._identifier + entry.encode()
+
     def _send_between_lines(self, journal: Journal, entry: bytes) -> None:
         """Send a record by the journal's protocol, in its place among those that go by standard output."""
         self.flush()
         wait_until_read(STDOUT)
         journal.send(entry)
         journal.wait()
+
+
+class AccessLogger(logging.Logger):
+    """uvicorn's logger of requests. It tells a :class:`JournalHandler` directly, when that is its only handler."""
+
+    def info(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """Log a request, and anything else as other loggers do."""
+        if len(args) == 5 and len(self.handlers) == 1 and not (self.propagate or self.filters):
+            handler = self.handlers[0]
+            if type(handler) is JournalHandler and self.isEnabledFor(logging.INFO) and handler.take_access(msg, args):
+                return
+        super().info(msg, *args, stacklevel=2, **kwargs)
+
+
+logging.getLogger("uvicorn.access").__class__ = AccessLogger
 
 
 # --- What nobody catches ----------------------------------------------------------------------------
