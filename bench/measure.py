@@ -1,0 +1,275 @@
+"""Measure servers on a host with systemd, one after the other, round by round.
+
+python3 measure.py logging|serving [--quick] prints one JSON object: the machine, and one sample per
+server, load and round. Runs as root on a host that bench/install.yml has prepared.
+
+Every server is a systemd unit whose output goes to the journal, with no limit on how much it may write.
+It is started anew for each of its turns, so no sample depends on the one before. CPU time is that of the
+unit's control group, so of the main process too, and that of the journal's, until both are idle again.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+BENCH = Path("/opt/bench")
+RELEASE = Path("/opt/fastapi/current").resolve()
+BIN = RELEASE / "venv/bin"
+DROP_IN = Path("/run/systemd/system/fastapi.service.d/bench.conf")
+JOURNAL = "systemd-journald.service"
+
+CONNECTIONS = 64
+"""Clients at once. Each sends its next request when it has the answer to the one before."""
+
+EVERY_LINE = ("LogRateLimitIntervalSec=10", "LogRateLimitBurst=10000000")
+"""Settings of a unit of which the journal drops nothing. An interval of 0 would mean the journal's own limit."""
+
+PATIENCE = 60
+"""Seconds after which something that should have happened has failed."""
+
+Sample = dict[str, Any]
+
+
+# --- Servers ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server by its command line, ``{workers}`` in it. The installed service when ``ours``."""
+
+    name: str
+    command: str
+    ours: bool = False
+
+    @property
+    def unit(self) -> str:
+        return "fastapi.service" if self.ours else "bench.service"
+
+    @property
+    def port(self) -> int:
+        return 80 if self.ours else 8000
+
+    def start(self, workers: int) -> None:
+        command = f"{BIN}/{self.command.format(workers=workers, release=RELEASE, bench=BENCH)}"
+        if self.ours:
+            DROP_IN.parent.mkdir(parents=True, exist_ok=True)
+            DROP_IN.write_text("\n".join(["[Service]", "ExecStart=", f"ExecStart={command}", *EVERY_LINE, ""]))
+            run("systemctl", "daemon-reload")
+            run("systemctl", "restart", self.unit)
+        else:
+            settings = [f"--property={setting}" for setting in ("User=fastapi", *EVERY_LINE)]
+            where = f"--working-directory={RELEASE}/app"
+            run("systemd-run", "--quiet", f"--unit={self.unit}", where, *settings, *command.split())
+        eventually(self._answers, f"an answer of {self.name}")
+        wait_until_idle(self.unit)
+
+    def stop(self) -> None:
+        """Stop it without mercy: nobody is connected."""
+        run("systemctl", "kill", "--signal=SIGKILL", self.unit)
+        run("systemctl", "stop", self.unit)
+        subprocess.run(["systemctl", "reset-failed", self.unit], capture_output=True, check=False)
+
+    def _answers(self) -> bool:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+
+OURS = "gunicorn --config {release}/etc/gunicorn.conf.py --workers {{workers}} --log-config {bench}/%s.conf".format(
+    release=RELEASE, bench=BENCH
+)
+STOCK = (
+    "gunicorn main:app --bind 127.0.0.1:8000 --workers {{workers}}"
+    " --worker-class uvicorn.workers.UvicornWorker --log-config {bench}/%s.conf"
+).format(bench=BENCH)
+
+LOGGING = [
+    Server("stock", STOCK % "logging"),
+    Server("stock, logs off", STOCK % "logging-off"),
+    Server("ours, plain", OURS % "plain", ours=True),
+    Server("ours, json", OURS % "json", ours=True),
+    Server("ours, journal", OURS % "journal", ours=True),
+    Server("ours, logs off", OURS % "plain-off", ours=True),
+]
+
+
+def write_logs_off() -> None:
+    """Give each logging.conf a twin in which the access logger has no handler: then uvicorn logs no request."""
+    for name in ("logging", "plain"):
+        head, section, rest = (BENCH / f"{name}.conf").read_text().partition("[logger_gunicorn.access]")
+        lines = rest.split("\n")
+        lines[next(i for i, line in enumerate(lines) if line.startswith("handlers="))] = "handlers="
+        (BENCH / f"{name}-off.conf").write_text(head + section + "\n".join(lines))
+
+
+# --- The host ---------------------------------------------------------------------------------------
+
+
+def run(*command: str) -> str:
+    """What a command prints. Raises with all of it when the command fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10 * PATIENCE)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Wait until it holds; raise with ``what`` after ``PATIENCE``."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not within {PATIENCE} s: {what}")
+        time.sleep(0.05)
+
+
+def control_group(unit: str) -> Path:
+    return Path("/sys/fs/cgroup" + run("systemctl", "show", "--property=ControlGroup", "--value", unit).strip())
+
+
+def cpu(unit: str) -> int:
+    """Microseconds of CPU time that the unit's processes have used."""
+    return int((control_group(unit) / "cpu.stat").read_text().split()[1])
+
+
+def wait_until_idle(unit: str) -> None:
+    """Wait until the unit uses less than 3 % of a CPU for 0.3 seconds: it has booted, or caught up."""
+    before = cpu(unit)
+
+    def idle() -> bool:
+        nonlocal before
+        time.sleep(0.3)
+        former, before = before, cpu(unit)
+        return before - former < 9000
+
+    eventually(idle, f"{unit} is idle")
+
+
+def processes(unit: str) -> list[int]:
+    return [int(pid) for pid in (control_group(unit) / "cgroup.procs").read_text().split()]
+
+
+def memory(unit: str) -> int:
+    """Bytes of memory of all processes of the unit, what they share counted once (PSS)."""
+    total = 0
+    for pid in processes(unit):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def machine() -> dict[str, object]:
+    """What the figures depend on, without any name or address."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.machine())
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    return {
+        "cpu": model,
+        "cpus": os.cpu_count(),
+        "memory_gib": round(pages / 2**30),
+        "virtualisation": run("systemd-detect-virt", "--vm").strip() if Path("/run/systemd/system").exists() else "",
+        "kernel": platform.release(),
+        "system": release["PRETTY_NAME"].strip('"'),
+        "systemd": run("systemctl", "--version").split()[1],
+        "python": run(str(BIN / "python"), "--version").split()[1],
+        "packages": dict(line.split("==") for line in packages() if "==" in line),
+    }
+
+
+def packages() -> list[str]:
+    """Name==version of what the servers consist of."""
+    names = ["fastapi", "fastapi-cli", "granian", "gunicorn", "httptools", "hypercorn", "starlette", "uvicorn", "uvloop"]
+    code = f"from importlib.metadata import version; [print(n, version(n), sep='==') for n in {names}]"
+    return run(str(BIN / "python"), "-c", code).splitlines()
+
+
+# --- Loads ------------------------------------------------------------------------------------------
+
+
+def load(server: Server, path: str, seconds: float, *, close: bool = False) -> Sample:
+    """As many requests as the server answers. What came back, and the CPU time that it took, per request.
+
+    ``close``: a new connection for each request. Latencies are milliseconds, CPU times microseconds.
+    """
+    before = cpu(server.unit), cpu(JOURNAL)
+    arguments = ["--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds}s", f"--script={BENCH}/load.lua"]
+    url = f"http://127.0.0.1:{server.port}{path}"
+    answer = run("wrk", *arguments, url, *(["--", "close"] if close else []))
+    result: Sample = json.loads(answer.splitlines()[-1])
+    wait_until_idle(server.unit)
+    wait_until_idle(JOURNAL)
+    used = cpu(server.unit) - before[0], cpu(JOURNAL) - before[1]
+    requests = result["requests"]
+    result["rate"] = requests / result["seconds"]
+    result["cpu"], result["journal"] = (round(part / requests, 2) for part in used)
+    return result
+
+
+@contextmanager
+def started(server: Server, workers: int) -> Iterator[None]:
+    """The server, running, with its connections and caches warm."""
+    run("journalctl", "--rotate", "--vacuum-files=1")
+    server.start(workers)
+    try:
+        load(server, "/", 1)
+        yield
+    finally:
+        server.stop()
+
+
+def measure_logging(*, quick: bool) -> Iterator[Sample]:
+    """Each way to log, 2 workers, keep-alive."""
+    write_logs_off()
+    rounds, seconds = (1, 1) if quick else (3, 3)
+    for number in range(rounds):
+        for server in in_any_order(LOGGING, number):
+            since = f"@{time.time():.6f}"
+            with started(server, 2):
+                sample = load(server, "/", seconds)
+            run("journalctl", "--sync")
+            lines = run("journalctl", "--output=cat", f"--unit={server.unit}", f"--since={since}").count("HTTP/1.1")
+            yield {"server": server.name, "round": number, "lines": lines, **sample}
+
+
+def in_any_order(servers: Sequence[Server], seed: int) -> list[Server]:
+    """All of them, in another order for each seed, so that none has always the same neighbours."""
+    return random.Random(seed).sample(servers, len(servers))
+
+
+def main() -> None:
+    """Print the samples of one part."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("part", choices=["logging", "serving"])
+    parser.add_argument("--quick", action="store_true", help="each load once, for a second")
+    options = parser.parse_args()
+    measure = {"logging": measure_logging}[options.part]
+    samples = []
+    try:
+        for sample in measure(quick=options.quick):
+            print(json.dumps(sample), file=sys.stderr, flush=True)
+            samples.append(sample)
+    finally:
+        DROP_IN.unlink(missing_ok=True)
+        run("systemctl", "daemon-reload")
+    json.dump({"machine": machine(), "samples": samples}, sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()
