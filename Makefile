@@ -42,8 +42,8 @@ down: venv ## remove the host of `make up`
 	@ansible-playbook molecule/destroy.yml
 
 .PHONY: test
-test: venv packages ## lint, unit tests, and all Molecule scenarios
-	@tools/stages lint unit molecule
+test: venv packages ## lint, unit tests, all Molecule scenarios, and whether the bench works
+	@tools/stages lint unit molecule bench
 
 .PHONY: lint
 lint: venv ## run the linters
@@ -56,6 +56,10 @@ unit: venv ## run the unit tests (ARGS for pytest)
 .PHONY: molecule
 molecule: venv packages ## run all Molecule scenarios
 	@tools/stages molecule
+
+.PHONY: bench
+bench: venv packages ## measure against what people would use instead; writes docs/performance.md (ARGS for bench/run)
+	@bench/run $(ARGS)
 
 .PHONY: sbom
 sbom: venv ## print the bill of materials of REQUIREMENTS (CycloneDX)

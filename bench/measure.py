@@ -1,7 +1,7 @@
 """Measure servers on a host with systemd, one after the other, round by round.
 
-python3 measure.py logging|serving [--quick] prints one JSON object: the machine, and one sample per
-server, load and round. Runs as root on a host that bench/install.yml has prepared.
+python3 measure.py logging|serving [--quick] prints JSON objects, one a line: first the machine, then a
+sample for each server, load and round. Runs as root on a host that bench/install.yml has prepared.
 
 Every server is a systemd unit whose output goes to the journal, with no limit on how much it may write.
 It is started anew for each of its turns, so no sample depends on the one before. CPU time is that of the
@@ -14,11 +14,10 @@ import os
 import platform
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ class Server:
         return 80 if self.ours else 8000
 
     def start(self, workers: int) -> None:
-        command = f"{BIN}/{self.command.format(workers=workers, release=RELEASE, bench=BENCH)}"
+        command = f"{BIN}/{self.command.format(workers=workers)}"
         if self.ours:
             DROP_IN.parent.mkdir(parents=True, exist_ok=True)
             DROP_IN.write_text("\n".join(["[Service]", "ExecStart=", f"ExecStart={command}", *EVERY_LINE, ""]))
@@ -91,13 +90,9 @@ class Server:
             connection.close()
 
 
-OURS = "gunicorn --config {release}/etc/gunicorn.conf.py --workers {{workers}} --log-config {bench}/%s.conf".format(
-    release=RELEASE, bench=BENCH
-)
-STOCK = (
-    "gunicorn main:app --bind 127.0.0.1:8000 --workers {{workers}}"
-    " --worker-class uvicorn.workers.UvicornWorker --log-config {bench}/%s.conf"
-).format(bench=BENCH)
+OURS = f"gunicorn --config {RELEASE}/etc/gunicorn.conf.py --workers {{workers}} --log-config {BENCH}/%s.conf"
+GUNICORN = "gunicorn main:app --bind 127.0.0.1:8000 --workers {workers} "
+STOCK = GUNICORN + f"--worker-class uvicorn.workers.UvicornWorker --log-config {BENCH}/%s.conf"
 
 LOGGING = [
     Server("stock", STOCK % "logging"),
@@ -107,6 +102,21 @@ LOGGING = [
     Server("ours, journal", OURS % "journal", ours=True),
     Server("ours, logs off", OURS % "plain-off", ours=True),
 ]
+
+ADDRESS = "--host 127.0.0.1 --port 8000 --workers {workers}"
+SERVING = [
+    Server("ours", OURS % "plain", ours=True),
+    Server("specification", STOCK % "logging"),
+    Server("uvicorn", f"uvicorn main:app {ADDRESS}"),
+    Server("fastapi run", f"fastapi run main.py {ADDRESS}"),
+    Server("gunicorn asgi", GUNICORN + "--worker-class asgi --access-logfile -"),
+    Server("granian", f"granian main:app --interface asgi --access-log {ADDRESS}"),
+    Server(
+        "hypercorn",
+        "hypercorn main:app --bind 127.0.0.1:8000 --worker-class uvloop --access-logfile - --workers {workers}",
+    ),
+]
+"""The other servers with their own defaults and their access logs on."""
 
 
 def write_logs_off() -> None:
@@ -148,14 +158,14 @@ def cpu(unit: str) -> int:
 
 
 def wait_until_idle(unit: str) -> None:
-    """Wait until the unit uses less than 3 % of a CPU for 0.3 seconds: it has booted, or caught up."""
+    """Wait until the unit uses less than 3 % of a CPU for 0.2 seconds: it has booted, or caught up."""
     before = cpu(unit)
 
     def idle() -> bool:
         nonlocal before
-        time.sleep(0.3)
+        time.sleep(0.2)
         former, before = before, cpu(unit)
-        return before - former < 9000
+        return before - former < 6000
 
     eventually(idle, f"{unit} is idle")
 
@@ -195,7 +205,8 @@ def machine() -> dict[str, object]:
 
 def packages() -> list[str]:
     """Name==version of what the servers consist of."""
-    names = ["fastapi", "fastapi-cli", "granian", "gunicorn", "httptools", "hypercorn", "starlette", "uvicorn", "uvloop"]
+    names = ["fastapi", "fastapi-cli", "granian", "gunicorn", "httptools", "hypercorn", "pydantic"]
+    names += ["starlette", "uvicorn", "uvloop"]
     code = f"from importlib.metadata import version; [print(n, version(n), sep='==') for n in {names}]"
     return run(str(BIN / "python"), "-c", code).splitlines()
 
@@ -203,7 +214,7 @@ def packages() -> list[str]:
 # --- Loads ------------------------------------------------------------------------------------------
 
 
-def load(server: Server, path: str, seconds: float, *, close: bool = False) -> Sample:
+def load(server: Server, path: str, seconds: int, *, close: bool = False) -> Sample:
     """As many requests as the server answers. What came back, and the CPU time that it took, per request.
 
     ``close``: a new connection for each request. Latencies are milliseconds, CPU times microseconds.
@@ -217,6 +228,8 @@ def load(server: Server, path: str, seconds: float, *, close: bool = False) -> S
     wait_until_idle(JOURNAL)
     used = cpu(server.unit) - before[0], cpu(JOURNAL) - before[1]
     requests = result["requests"]
+    if not requests:
+        raise RuntimeError(f"{server.name}: no answer to {path}: {answer}")
     result["rate"] = requests / result["seconds"]
     result["cpu"], result["journal"] = (round(part / requests, 2) for part in used)
     return result
@@ -234,18 +247,42 @@ def started(server: Server, workers: int) -> Iterator[None]:
         server.stop()
 
 
-def measure_logging(*, quick: bool) -> Iterator[Sample]:
-    """Each way to log, 2 workers, keep-alive."""
+def measure_logging(rounds: Sequence[int], *, quick: bool) -> Iterator[Sample]:
+    """Each way to log, 2 workers, connections that are kept."""
     write_logs_off()
-    rounds, seconds = (1, 1) if quick else (3, 3)
-    for number in range(rounds):
+    for number in rounds:
         for server in in_any_order(LOGGING, number):
             since = f"@{time.time():.6f}"
             with started(server, 2):
-                sample = load(server, "/", seconds)
+                sample = load(server, "/", 1 if quick else 3)
             run("journalctl", "--sync")
             lines = run("journalctl", "--output=cat", f"--unit={server.unit}", f"--since={since}").count("HTTP/1.1")
             yield {"server": server.name, "round": number, "lines": lines, **sample}
+
+
+def measure_serving(rounds: Sequence[int], *, quick: bool) -> Iterator[Sample]:
+    """Each server with 1, 2 and 4 workers; with 2 also what takes the application longer; at last who gets the work."""
+    numbers, seconds = ([2], 1) if quick else ([1, 2, 4], 2)
+    for number in rounds:
+        for workers in numbers:
+            for server in in_any_order(SERVING, number * 10 + workers):
+                about = {"server": server.name, "workers": workers, "round": number}
+                with started(server, workers):
+                    for path in ["/", "/orders", "/wait"] if workers == 2 else ["/"]:
+                        yield {**about, "path": path, "close": False, **load(server, path, seconds)}
+                    yield {**about, "path": "/", "close": True, **load(server, "/", seconds, close=True)}
+                    yield {**about, "memory": memory(server.unit)}
+                    if workers == max(numbers):
+                        for close in (False, True):
+                            yield {**about, "close": close, "spread": spread(server, seconds, close=close)}
+
+
+def spread(server: Server, seconds: int, *, close: bool) -> list[int]:
+    """How many requests each worker got of a moderate load, most first: 64 connections, 500 requests a second."""
+    url = f"http://127.0.0.1:{server.port}/worker"
+    settings = [f"--connections={CONNECTIONS}", f"--seconds={seconds}", "--rate=500", "--label=body", "--json"]
+    answer = run("python3", f"{BENCH}/load.py", url, *settings, "--close" if close else "--keep-alive")
+    return sorted(json.loads(answer)["labels"].values(), reverse=True)
 
 
 def in_any_order(servers: Sequence[Server], seed: int) -> list[Server]:
@@ -258,17 +295,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("part", choices=["logging", "serving"])
     parser.add_argument("--quick", action="store_true", help="each load once, for a second")
+    parser.add_argument("--rounds", type=int, nargs=2, metavar=("FIRST", "LAST"), help="some of the rounds")
     options = parser.parse_args()
-    measure = {"logging": measure_logging}[options.part]
-    samples = []
+    measure, last = {"logging": (measure_logging, 7), "serving": (measure_serving, 3)}[options.part]
+    rounds = range(1, 2) if options.quick else range(1, last + 1)
+    if options.rounds:
+        rounds = range(options.rounds[0], options.rounds[1] + 1)
+    print(json.dumps(machine()), flush=True)
     try:
-        for sample in measure(quick=options.quick):
-            print(json.dumps(sample), file=sys.stderr, flush=True)
-            samples.append(sample)
+        for sample in measure(rounds, quick=options.quick):
+            print(json.dumps(sample), flush=True)
     finally:
         DROP_IN.unlink(missing_ok=True)
         run("systemctl", "daemon-reload")
-    json.dump({"machine": machine(), "samples": samples}, sys.stdout, indent=1)
 
 
 if __name__ == "__main__":

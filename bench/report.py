@@ -1,0 +1,254 @@
+"""Write what was measured into docs/performance.md: tables between their markers, and a plot for each part.
+
+python3 report.py logging|serving DOCS reads DOCS/performance/PART.jsonl, which measure.py has printed. A figure
+is the median of the rounds, with the least and the most in brackets. A ratio is one of two samples of the
+same round, and its median and range are those of the rounds' ratios.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+Sample = dict[str, Any]
+Figure = Callable[[Sample], float]
+
+
+# --- Figures ----------------------------------------------------------------------------------------
+
+
+class Samples:
+    """The samples of a part, to be asked for by what they have in common."""
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self._samples = list(samples)
+
+    def where(self, **wanted: object) -> "Samples":
+        """Those that have all of these."""
+        return Samples(s for s in self._samples if all(s.get(name) == value for name, value in wanted.items()))
+
+    def having(self, name: str) -> "Samples":
+        """Those that have this figure."""
+        return Samples(s for s in self._samples if name in s)
+
+    def servers(self) -> list[str]:
+        """The names of the servers."""
+        return list(dict.fromkeys(sample["server"] for sample in self._samples))
+
+    def figures(self, figure: Figure) -> list[float]:
+        """The figure in each of them."""
+        return [figure(sample) for sample in self._samples]
+
+    def ratios(self, figure: Figure, base: "Samples") -> list[float]:
+        """The figure in each of them, divided by that of the base's sample of the same round."""
+        of_base = {sample["round"]: figure(sample) for sample in base._samples}  # noqa: SLF001 (one of its own)
+        return [figure(sample) / of_base[sample["round"]] for sample in self._samples]
+
+
+def rate(sample: Sample) -> float:
+    """Requests per second."""
+    return float(sample["rate"])
+
+
+def together(sample: Sample) -> float:
+    """CPU time of the server and of the journal, in microseconds per request."""
+    return float(sample["cpu"] + sample["journal"])
+
+
+def named(name: str) -> Figure:
+    """A figure as it was measured."""
+    return lambda sample: float(sample[name])
+
+
+def unevenness(sample: Sample) -> float:
+    """Requests of the busiest worker by those of the idlest; with a worker that got none, by one."""
+    spread = sample["spread"]
+    idlest = spread[-1] if len(spread) == sample["workers"] else 1
+    return float(spread[0] / idlest)
+
+
+def text(figures: Sequence[float], digits: int = 0) -> str:
+    """The median with the range, as a table has them."""
+    if not figures:
+        return ""
+    low, middle, high = (f"{value:.{digits}f}" for value in (min(figures), median(figures), max(figures)))
+    return f"{middle} ({low} to {high})"
+
+
+# --- Tables -----------------------------------------------------------------------------------------
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table whose first column is text and whose others are numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def machine_text(machine: Sample) -> str:
+    """What the figures depend on."""
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    return (
+        f"Measured on {machine['system']} in a container on a virtual machine ({machine['virtualisation']}) with"
+        f" {machine['cpus']} CPUs ({machine['cpu']}), {machine['memory_gib']} GiB and Linux"
+        f" {machine['kernel'].split('-')[0]}, which the load generator shares; systemd {machine['systemd']},"
+        f" Python {machine['python']}, {packages}."
+    )
+
+
+def logging_tables(samples: Samples) -> str:
+    """What each way to log costs."""
+    off = samples.where(server="ours, logs off")
+    order = ["stock, logs off", "stock", *(f"ours, {way}" for way in ("logs off", "plain", "json", "journal"))]
+    rows = []
+    for server in order:
+        own = samples.where(server=server)
+        rows.append(
+            [
+                server,
+                text(own.figures(rate)),
+                text(own.ratios(rate, samples.where(server="stock")), 2),
+                text(own.figures(named("cpu"))),
+                text(own.figures(named("journal"))),
+                text(own.figures(together)),
+                text(own.ratios(together, off), 2),
+            ]
+        )
+    head = [
+        "",
+        "requests/s",
+        "of stock's",
+        "CPU of the server, µs",
+        "of the journal, µs",
+        "together, µs",
+        "of logs off",
+    ]
+    return table(head, rows)
+
+
+def serving_tables(samples: Samples) -> str:
+    """Who serves how much, how soon, at what cost."""
+    servers = sorted(samples.servers(), key=lambda name: (name != "ours", name != "specification", name))
+    loads = [(workers, close) for close in (False, True) for workers in (1, 2, 4)]
+    head = ["", *(f"{workers}, {'new' if close else 'kept'}" for workers, close in loads)]
+    hello = samples.where(path="/")
+
+    def each(cell: Callable[[Samples, Samples], str]) -> str:
+        """A row for each server, a column for each number of workers and kind of connection."""
+        rows = []
+        for server in servers:
+            cells = []
+            for workers, close in loads:
+                same = hello.where(workers=workers, close=close)
+                cells.append(cell(same.where(server=server), same.where(server="specification")))
+            rows.append([server, *cells])
+        return table(head, rows)
+
+    parts = [
+        "Requests per second of `GET /`, by workers, with connections that are kept or new for each request:",
+        each(lambda own, _: text(own.figures(rate))),
+        "The same, as a multiple of the specification's command:",
+        each(lambda own, specified: text(own.ratios(rate, specified), 2)),
+        "CPU time of server and journal together for one request, µs:",
+        each(lambda own, _: text(own.figures(together))),
+    ]
+    for path, what in (("/", "`GET /`"), ("/orders", "`POST /orders`, validated"), ("/wait", "`GET /wait`, 10 ms")):
+        rows = []
+        for server in servers:
+            own = samples.where(server=server, path=path, workers=2, close=False)
+            figures = [text(own.figures(named(name)), 1) for name in ("p50", "p99", "p99.9")]
+            cpu = [text(own.figures(named(name))) for name in ("cpu", "journal")]
+            rows.append([server, text(own.figures(rate)), *figures, *cpu])
+        parts += [
+            f"{what}, 2 workers, 64 connections that are kept:",
+            table(["", "requests/s", "p50, ms", "p99, ms", "p99.9, ms", "CPU, µs", "journal, µs"], rows),
+        ]
+    rows = []
+    for server in servers:
+        memory = [
+            text([value / 2**20 / workers for value in own.figures(named("memory"))])
+            for workers in (1, 2, 4)
+            for own in [samples.having("memory").where(server=server, workers=workers)]
+        ]
+        spreads = [
+            text(samples.having("spread").where(server=server, close=close).figures(unevenness), 2)
+            for close in (False, True)
+        ]
+        rows.append([server, *memory, *spreads])
+    parts += [
+        "Memory (PSS of all processes, MiB), and the requests of the busiest of 4 workers by those of the idlest:",
+        table(["", "1 worker", "2 workers", "4 workers", "spread, kept", "spread, new"], rows),
+    ]
+    return "\n\n".join(parts)
+
+
+# --- Plots ------------------------------------------------------------------------------------------
+
+WIDTH, NAME, BAR, GAP = 760, 130, 18, 10
+
+
+def bars(title: str, rows: Sequence[tuple[str, Sequence[float], str]], top: int) -> tuple[str, int]:
+    """A panel of horizontal bars, each of parts that are added up, with a label; the panel and its height."""
+    most = max(sum(parts) for _, parts, _ in rows)
+    scale = (WIDTH - NAME - 130) / most
+    lines = [f'<text x="0" y="{top + 16}" font-weight="bold">{title}</text>']
+    y = top + 28
+    for name, parts, label in rows:
+        x = float(NAME)
+        lines.append(f'<text x="{NAME - 8}" y="{y + 13}" text-anchor="end">{name}</text>')
+        for part, colour in zip(parts, ("#3b6ea5", "#e09f3e"), strict=False):
+            lines.append(f'<rect x="{x:.1f}" y="{y}" width="{part * scale:.1f}" height="{BAR}" fill="{colour}"/>')
+            x += part * scale
+        lines.append(f'<text x="{x + 6:.1f}" y="{y + 13}">{label}</text>')
+        y += BAR + GAP
+    return "\n".join(lines), y - top + GAP
+
+
+def plot(panels: Sequence[tuple[str, Sequence[tuple[str, Sequence[float], str]]]]) -> str:
+    """An SVG with one panel below the other."""
+    drawn, top = [], 0
+    for title, rows in panels:
+        panel, height = bars(title, rows, top)
+        drawn.append(panel)
+        top += height
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}"'
+    font = 'font-family="sans-serif" font-size="13"'
+    return "\n".join([f"{head} {font}>", f'<rect width="{WIDTH}" height="{top}" fill="white"/>', *drawn, "</svg>\n"])
+
+
+def plot_of(samples: Samples, servers: Sequence[str]) -> str:
+    """Requests per second, and the CPU time of one in the server and in the journal."""
+    rates, costs = [], []
+    for server in servers:
+        own = samples.where(server=server)
+        per_second = own.figures(rate)
+        cpu, journal = (median(own.figures(named(name))) for name in ("cpu", "journal"))
+        rates.append((server, [median(per_second)], text(per_second)))
+        costs.append((server, [cpu, journal], f"{cpu:.0f} + {journal:.0f}"))
+    return plot([("Requests per second", rates), ("CPU time of a request, µs: server + journal", costs)])
+
+
+def main() -> None:
+    """Write one part."""
+    part, docs = sys.argv[1], Path(sys.argv[2])
+    page = docs / "performance.md"
+    lines = (docs / f"performance/{part}.jsonl").read_text().splitlines()
+    objects = [json.loads(line) for line in lines]
+    machine = next(entry for entry in objects if "kernel" in entry)
+    samples = Samples(entry for entry in objects if "round" in entry)
+    if part == "logging":
+        tables, plotted = logging_tables(samples), samples
+    else:
+        tables, plotted = serving_tables(samples), samples.where(path="/", workers=2, close=False)
+    (docs / f"performance/{part}.svg").write_text(plot_of(plotted, sorted(plotted.servers())))
+    begin, end = f"<!-- {part}: written by bench/report.py -->", f"<!-- {part}: end -->"
+    head, _, rest = page.read_text().partition(begin)
+    _, found, tail = rest.partition(end)
+    if not found:
+        sys.exit(f"{page} has no lines {begin} and {end}")
+    page.write_text(f"{head}{begin}\n{machine_text(machine)}\n\n{tables}\n{end}{tail}")
+
+
+if __name__ == "__main__":
+    main()
