@@ -532,12 +532,12 @@ def test_the_short_cut_of_an_access_line_changes_nothing(
     monkeypatch.setattr(time, "time", lambda: 1687343204.125)
     monkeypatch.setattr(time, "time_ns", lambda: 1687343204125000000)
     monkeypatch.setattr(Request, "milliseconds", lambda _: 1.5)
-    attach(JournalHandler("app", fields=fields), FORMATTERS[form]())
+    attach(JournalHandler("app", fields=fields, server_errors="ERROR"), FORMATTERS[form]())
     logger = logging.getLogger("uvicorn.access")
     assert type(logger) is log.AccessLogger
-    for number, path in enumerate(PATHS):
-        answer(path)
-        logging.Logger.info(logger, '%s - "%s %s HTTP/%s" %d', "127.0.0.1:12345", "GET", path, "1.1", 200)
+    for number, (path, status) in enumerate([(path, 200) for path in PATHS] + [("/", 404), ("/", 500)]):
+        answer(path, status)
+        logging.Logger.info(logger, '%s - "%s %s HTTP/%s" %d', "127.0.0.1:12345", "GET", path, "1.1", status)
         short, ordinary = journal.wait_for(2 * number + 2)[-2:]
         assert short == ordinary
 

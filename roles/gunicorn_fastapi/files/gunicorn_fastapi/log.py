@@ -279,6 +279,10 @@ class JsonFormatter(logging.Formatter):
         )
 
 
+FormatAccess = Callable[[str, Answered, Request | None], str]
+"""Makes the text of an access line of its message, what uvicorn told, and the request."""
+
+
 # --- The journal ------------------------------------------------------------------------------------
 
 
@@ -399,7 +403,7 @@ class JournalHandler(logging.Handler):
         self._quiet = re.compile("|".join(map(fnmatch.translate, quiet)) or r"(?!)").match
         self._journal = Journal() if writes_to_journal() else None
         self._fields = fields and self._journal is not None
-        self._format_access: Callable[[str, Answered, Request | None], str] | None = None
+        self._format_access: FormatAccess | None = None
         self._begin()
         os.register_at_fork(after_in_child=self._begin)  # what waits is the parent's to write
 
@@ -443,28 +447,32 @@ class JournalHandler(logging.Handler):
 
     def take_access(self, template: str, access: Answered) -> bool:
         """Take what uvicorn tells about a request without a record of it; False when that needs one."""
-        if self._format_access is None or self.filters or self.level > logging.INFO:
+        if self._format_access is None or self.filters or self.level > logging.INFO or access[4] >= 500:
             return False
+        self.acquire()
+        try:
+            return self._take_access(self._format_access, template, access)
+        except Exception:  # noqa: BLE001 (as in emit)
+            self.handleError(logging.makeLogRecord({"name": "uvicorn.access", "msg": template, "args": access}))
+            return True
+        finally:
+            self.release()
+
+    def _take_access(self, format_access: FormatAccess, template: str, access: Answered) -> bool:
         if access[4] < 400 and self._quiet(access[2]):
             return True
         request = current.get()
         message = template % access
-        text = self._format_access(message, access, request)
+        text = format_access(message, access, request)
         if len(text) >= LINE or not (message.isprintable() and text.isprintable()):
             return False
         if self._fields:
             entry = self._access_entry(text, access, request)
         else:
             entry = f"<6>{text}\n".encode() if self._journal else f"{text}\n".encode()
-        self.acquire()
-        try:
-            self._append(entry)
-            if not self._tick_is_due:
-                self._flush_later()
-        except Exception:  # noqa: BLE001 (as in emit)
-            self.handleError(logging.makeLogRecord({"name": "uvicorn.access", "msg": template, "args": access}))
-        finally:
-            self.release()
+        self._append(entry)
+        if not self._tick_is_due:
+            self._flush_later()
         return True
 
     def flush(self) -> None:
