@@ -70,9 +70,11 @@ def unevenness(sample: Sample) -> float:
 
 
 def text(figures: Sequence[float], digits: int = 0) -> str:
-    """The median with the range, as a table has them."""
+    """The median with the range, as a table has them; a single figure alone."""
     if not figures:
         return ""
+    if len(figures) == 1:
+        return f"{figures[0]:.{digits}f}"
     low, middle, high = (f"{value:.{digits}f}" for value in (min(figures), median(figures), max(figures)))
     return f"{middle} ({low} to {high})"
 
@@ -90,10 +92,10 @@ def machine_text(machine: Sample) -> str:
     """What the figures depend on."""
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     return (
-        f"Measured on {machine['system']} in a container on a virtual machine ({machine['virtualisation']}) with"
-        f" {machine['cpus']} CPUs ({machine['cpu']}), {machine['memory_gib']} GiB and Linux"
-        f" {machine['kernel'].split('-')[0]}, which the load generator shares; systemd {machine['systemd']},"
-        f" Python {machine['python']}, {packages}."
+        f"Measured on {machine['system']} in a container on a virtual machine ({machine['virtualisation']}) with\n"
+        f"{machine['cpus']} CPUs ({machine['cpu']}), {machine['memory_gib']} GiB and Linux"
+        f" {machine['kernel'].split('-')[0]}, which the load generator shares;\n"
+        f"systemd {machine['systemd']}, Python {machine['python']}, {packages}."
     )
 
 
@@ -191,7 +193,7 @@ WIDTH, NAME, BAR, GAP = 760, 130, 18, 10
 def bars(title: str, rows: Sequence[tuple[str, Sequence[float], str]], top: int) -> tuple[str, int]:
     """A panel of horizontal bars, each of parts that are added up, with a label; the panel and its height."""
     most = max(sum(parts) for _, parts, _ in rows)
-    scale = (WIDTH - NAME - 130) / most
+    scale = (WIDTH - NAME - 190) / most
     lines = [f'<text x="0" y="{top + 16}" font-weight="bold">{title}</text>']
     y = top + 28
     for name, parts, label in rows:
