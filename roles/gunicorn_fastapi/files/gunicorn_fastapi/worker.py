@@ -15,7 +15,9 @@ earlier than its own keep-alive timer would have.
 
 import asyncio
 import fcntl
+import functools
 import logging
+import resource
 import sys
 import termios
 import time
@@ -24,10 +26,12 @@ from typing import Any
 
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from gunicorn_fastapi.log import RequestContext
+from gunicorn_fastapi.protocol import Guard, GuardedProtocol
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -46,13 +50,20 @@ class DrainingServer(Server):
 
     ``drain_timeout``: seconds that a connection may be idle during the stop before it is closed.
     ``graceful_timeout``: seconds that the whole stop may take; what runs then is cancelled.
+    ``guard``: closes the connections of those who keep the worker waiting.
     """
 
-    def __init__(self, config: Config, drain_timeout: float, graceful_timeout: float) -> None:
+    def __init__(self, config: Config, drain_timeout: float, graceful_timeout: float, guard: Guard) -> None:
         super().__init__(config)
+        self.guard = guard
         self.drain_timeout = drain_timeout
         self.graceful_timeout = graceful_timeout
         self._idle_since: dict[Any, float] = {}
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second, and more often during a stop."""
+        self.guard.look(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """Drain, then shut down as uvicorn does.
@@ -149,10 +160,23 @@ def _has_unread_bytes(connection: Any) -> bool:
 
 
 class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
-    """``UvicornWorker`` with a :class:`DrainingServer`, under gunicorn's ``graceful_timeout``."""
+    """``UvicornWorker`` with a :class:`DrainingServer`, under gunicorn's ``graceful_timeout``.
+
+    Also under its ``limit_request_line``, ``limit_request_fields`` and ``worker_connections``, which the
+    parent ignores.
+    """
 
     drain_timeout: float = 5
     """Seconds that an open connection may be idle during a stop before it is closed."""
+
+    header_max: int = 64 * 1024
+    """Bytes that the headers of a request may have."""
+
+    header_timeout: float = 10
+    """Seconds that a client may take to send them."""
+
+    body_max: int = 0
+    """Bytes that the body of a request may have; 0 is no bound."""
 
     async def _serve(self) -> None:
         """Serve until told to stop; exit with gunicorn's boot error when the start failed.
@@ -162,10 +186,25 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         self.config.app = self.wsgi
         self.config.load()
         self.config.loaded_app = RequestContext(self.config.loaded_app)
-        server = DrainingServer(self.config, self.drain_timeout, self.cfg.graceful_timeout)
+        guard = self._guard()
+        if self.config.http_protocol_class is HttpToolsProtocol:
+            self.config.http_protocol_class = functools.partial(GuardedProtocol, guard)
+        server = DrainingServer(self.config, self.drain_timeout, self.cfg.graceful_timeout, guard)
         self._install_sigquit_handler()
         # Plain sockets instead of gunicorn's wrappers: uvloop closes a wrapper's descriptor behind
         # its back, and the wrapper would later close whatever has the same number by then.
         await server.serve(sockets=[listener.sock for listener in self.sockets])
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+    def _guard(self) -> Guard:
+        """The bounds. Half of the files that a process may open is the application's."""
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return Guard(
+            target_max=self.cfg.limit_request_line or self.header_max,
+            headers_max=self.cfg.limit_request_fields,
+            header_max=self.header_max,
+            header_timeout=self.header_timeout,
+            body_max=self.body_max,
+            connections=min(self.cfg.worker_connections, files // 2),
+        )
