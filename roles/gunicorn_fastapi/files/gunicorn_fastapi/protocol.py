@@ -67,8 +67,12 @@ class Guard:
     body_max: int = 0
     connections: int = 4096
     usual: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """What the last good request told about itself, if it was no more than its host. Saves a second look."""
     _closed: Counter[tuple[str, str]] = field(default_factory=Counter)
     _next_look: float = 0
+
+    def __post_init__(self) -> None:
+        self.small = min(self.target_max, self.header_max)
 
     def make_room(self, newcomer: "GuardedProtocol") -> bool:
         """Close those who have kept the worker waiting for longest; False when nobody does.
@@ -202,7 +206,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.size += self._read
         try:
             self.parser.feed_data(data)
-            if self.size > self.guard.header_max or len(self.headers) > self.guard.headers_max:
+            if self.size:
                 self._check_size(self.size)
         except httptools.HttpParserUpgrade:
             if self._should_upgrade():
@@ -231,13 +235,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The application gets the request, if it is not too large and has one meaning."""
-        guard, url, parser = self.guard, self.url, self.parser
-        known = self.size + self._uncounted
-        if known > guard.header_max or len(url) > guard.target_max or len(self.headers) > guard.headers_max:
+        guard, url = self.guard, self.url
+        if self.size + self._uncounted > guard.small or len(self.headers) > guard.headers_max:
             self._check_size(sum(len(name) + len(value) + 4 for name, value in self.headers))
-        version, upgrade = parser.get_http_version(), parser.should_upgrade()
-        if self._telling != guard.usual or upgrade or version != "1.1":
-            self._check_framing(version, upgrade, dict(self._telling))
+        version = self.parser.get_http_version()
+        if self._telling != guard.usual or version != "1.1":
+            self._check_framing(version, dict(self._telling))
         if url[0] != SLASH or b"#" in url:
             self._check_target()
         if self.pipeline and len(self.pipeline) >= PIPELINED:
@@ -269,12 +272,12 @@ class GuardedProtocol(HttpToolsProtocol):
         if size > guard.header_max:
             raise Refusal(431, f"headers of more than {guard.header_max} bytes")
 
-    def _check_framing(self, version: str, upgrade: bool, telling: dict[bytes, bytes]) -> None:
+    def _check_framing(self, version: str, telling: dict[bytes, bytes]) -> None:
         """Refuse what does not say clearly whom it is for or where it ends."""
         if version not in ("1.1", "1.0"):
             raise Refusal(505, f"HTTP {version}")
         if len(telling) < len(self._telling):
-            raise Refusal(400, "two headers host, transfer-encoding, content-length or expect")
+            raise Refusal(400, "two headers host, content-length, transfer-encoding or expect")
         if version == "1.1" and b"host" not in telling:
             raise Refusal(400, "no header host")
         if not HOST.fullmatch(telling.get(b"host", b"")):
@@ -285,10 +288,10 @@ class GuardedProtocol(HttpToolsProtocol):
         length = int(telling.get(b"content-length", 0))
         if 0 < self.guard.body_max < length:
             raise Refusal(413, f"a body of more than {self.guard.body_max} bytes")
-        if upgrade and (length or coding):
+        if (length or coding) and self.parser.should_upgrade():
             raise Refusal(400, "a body beside an upgrade")
-        if version == "1.1" and not upgrade and list(telling) == [b"host"]:
-            self.guard.usual = self._telling  # needs no second look
+        if version == "1.1" and list(telling) == [b"host"]:
+            self.guard.usual = self._telling
 
     def _check_target(self) -> None:
         """Refuse all but ``OPTIONS *`` and the address of this host with its scheme, as proxies send it."""
