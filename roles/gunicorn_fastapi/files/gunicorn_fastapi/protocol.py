@@ -209,13 +209,15 @@ class GuardedProtocol(HttpToolsProtocol):
             if self.size:
                 self._check_size(self.size)
         except httptools.HttpParserUpgrade:
-            if self._should_upgrade():
-                self.handle_websocket_upgrade()
-            else:
+            if not self._should_upgrade():
                 self._unsupported_upgrade_warning()
                 # Answered as if not asked for; but httptools has lost track of what follows.
                 self._deaf = True
-                self.cycle.keep_alive = False
+                self._after(self.cycle, b"")
+            elif self.cycle is not None and not self.cycle.response_complete:
+                self._refuse(400, "an upgrade before the last request is answered")
+            else:
+                self.handle_websocket_upgrade()
         except Refusal as refusal:
             self._refuse(refusal.status, str(refusal))
         except httptools.HttpParserError as error:
@@ -248,7 +250,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.size, self._uncounted = 0, self._read
         self._awaited = None
-        if len(self._telling) > 1:
+        self._body = 0
+        if len(self._telling) > 1 and not self.parser.should_upgrade():
             self.headers = []  # trailers are no headers: a proxy lets them pass unseen
         self._telling = []
 
@@ -308,27 +311,44 @@ class GuardedProtocol(HttpToolsProtocol):
         """Listen no more. Answer, unless the answer could be taken for that to another request."""
         self._deaf = True
         logger.warning("%s:%s - Refused with %d: %.200s", *(self.client or ("-", "-")), status, reason)
+        answer = _answer(status, reason.encode(), self.server_state.default_headers)
         cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if not cycle.more_body:
-                cycle.keep_alive = False  # was asked before: is answered, and ends the connection
-                return
-            if cycle.response_started or self.pipeline:
-                self.transport.close()
-                return
+        if cycle is None or cycle.response_complete:
+            self._end(answer)
+        elif not cycle.more_body:
+            self._after(cycle, answer)
+        elif cycle.response_started or self.pipeline:
+            self.transport.close()
+        else:
             cycle.disconnected = True
             cycle.message_event.set()
-        self._answer(status, reason.encode())
+            self._end(answer)
 
-    def _answer(self, status: int, body: bytes) -> None:
-        """Answer, and leave the rest to the client: to close with bytes unread would take the answer from it."""
-        headers = [*self.server_state.default_headers, (b"connection", b"close"), (b"content-type", b"text/plain")]
-        headers.append((b"content-length", b"%d" % len(body)))
-        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], lines, body))
+    def _after(self, cycle: Any, answer: bytes) -> None:
+        """End the connection when this request is answered, which was asked before."""
+
+        def end() -> None:
+            self.on_response_complete()
+            self._end(answer)
+
+        cycle.on_response = end
+
+    def _end(self, answer: bytes) -> None:
+        """Say the last words and leave the rest to the client, for a while: to close with bytes unread would
+        take them from it."""
+        if self.transport.is_closing():
+            return
+        self.transport.write(answer)
         if self.transport.can_write_eof():
             self.transport.write_eof()
             self._unset_keepalive_if_required()
             self._awaited = self.loop.time()
         else:
             self.transport.close()
+
+
+def _answer(status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """A whole answer, the last one of its connection."""
+    own = [(b"connection", b"close"), (b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+    lines = b"".join([b"%b: %b\r\n" % header for header in [*headers, *own]])
+    return b"%b%b\r\n%b" % (STATUS_LINE[status], lines, body)
