@@ -6,6 +6,7 @@ path and length of the body. Headers of the answer say what the application beli
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -23,7 +24,10 @@ def note(line: str) -> None:
 
 
 async def http(scope: Message, receive: Receive, send: Send) -> None:
-    """Read the body, note and answer: ``/large`` as many bytes as the query says, ``/wait`` in a second."""
+    """Read the body, note and answer: ``/large`` as many bytes as the query says, ``/wait`` in a second.
+
+    ``/block`` keeps everybody waiting for three seconds.
+    """
     length, more = 0, True
     while more:
         message = await receive()
@@ -35,6 +39,8 @@ async def http(scope: Message, receive: Receive, send: Send) -> None:
     note(line)
     if scope["path"] == "/wait":
         await asyncio.sleep(1)
+    if scope["path"] == "/block":
+        time.sleep(3)  # noqa: ASYNC251 (on purpose)
     body = b"x" * int(scope["query_string"]) if scope["path"] == "/large" else line.encode()
     names = b" ".join(sorted(name for name, _ in scope["headers"]))
     client = scope["client"][0] if scope["client"] else ""

@@ -253,6 +253,17 @@ def test_headers_that_are_not_complete_in_time(start_server: StartServer, tmp_pa
     shop.server.wait_for("of 127.0.0.1: no request within 1 s", times=2)
 
 
+def test_who_waits_for_the_application_is_not_late(start_server: StartServer, tmp_path: Path) -> None:
+    """A request that came in time, but was not read in time."""
+    shop = Shop(start_server, tmp_path, "DrainingUvicornWorker.header_timeout = 2")
+    with shop.connect() as client, shop.connect() as blocking:
+        time.sleep(1.5)
+        blocking.sendall(get(b"/block"))
+        eventually(lambda: shop.seen() == ["GET /block 0"], "the application is busy")
+        client.sendall(SECOND)
+        assert statuses(client) == [200]
+
+
 def test_a_slow_body_has_its_time(start_server: StartServer, tmp_path: Path) -> None:
     """Longer than headers have, as long as it comes; and so has the application."""
     shop = Shop(start_server, tmp_path, "DrainingUvicornWorker.header_timeout = 0.5\nguarding.PATIENCE = 2.5")
@@ -289,11 +300,16 @@ def test_incomplete_requests_together(start_server: StartServer, tmp_path: Path)
     shop = Shop(start_server, tmp_path, "guarding.HELD = 200_000\nDrainingUvicornWorker.header_timeout = 600")
     with ExitStack() as stack:
         part = b"GET / HTTP/1.1\r\nA: " + b"a" * 50_000
-        connections = [stack.enter_context(shop.connect(part)) for _ in range(10)]
+        first = stack.enter_context(shop.connect(part))
+        assert shop.works()
+        for _ in range(10):
+            stack.enter_context(shop.connect(part))
         shop.server.wait_for("incomplete requests of more than 200000 bytes")
-        assert is_closed(connections[0])
-        connections[-1].sendall(b"\r\n" + b"Host: shop\r\nConnection: close\r\n\r\n")
-        assert statuses(connections[-1]) == [200]
+        assert is_closed(first)
+        with shop.connect(part) as last:
+            time.sleep(2)
+            last.sendall(b"\r\n" + b"Host: shop\r\nConnection: close\r\n\r\n")
+            assert statuses(last) == [200]
 
 
 def test_a_full_worker_makes_room(start_server: StartServer, tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ class Watch:
         self._thread = threading.Thread(target=self._watch)
 
     def _watch(self) -> None:
-        while not self._over.wait(0.2):
+        while not self._over.wait(0.5):
             self.memory = max(self.memory, memory())
             self.connections = max(self.connections, connections())
 

@@ -87,9 +87,12 @@ class Guard:
 
     def look(self, connections: Collection[Any], now: float) -> None:
         """Once a second, close who has kept the worker waiting for too long, and tell how many were closed."""
-        if now < self._next_look:
+        late = now - self._next_look
+        if late < 0:
             return
         self._next_look = now + 1
+        if late > self.header_timeout / 2:
+            return  # the application kept the loop busy: what clients have sent meanwhile is to be read first
         awaited = []
         for connection in _guarded(connections):
             state, since = connection.state()
