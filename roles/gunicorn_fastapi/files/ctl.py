@@ -32,6 +32,12 @@ TRANSIENT = Path("/run/systemd/system")
 DEATHS = 3
 """Workers that may die before the first answer; one may have bad luck, three have a reason."""
 
+LASTING = 60
+"""Seconds that the service has to have been up, or else its next failure is one more in a row."""
+
+LONGEST = 60
+"""Most seconds between two tries of a service that fails in a row. systemd itself waits the first of them."""
+
 REPLACED = 1.0
 """Seconds within which gunicorn has replaced a dead worker. Otherwise it has given up, and waits only for
 the others to leave, for as long as their graceful timeout allows."""
@@ -58,7 +64,8 @@ def show(unit: str) -> dict[str, str]:
     """The properties of a unit, as systemctl prints them. A unit that is not there has empty ones."""
     wanted = (
         "ActiveState,SubState,MainPID,StatusText,MemoryCurrent,Description,"
-        "ActiveEnterTimestamp,InactiveExitTimestamp,NRestarts"
+        "ActiveEnterTimestamp,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,"
+        "InactiveExitTimestamp,NRestarts"
     )
     lines = run("systemctl", "show", f"--property={wanted}", unit).splitlines()
     return dict(line.split("=", 1) for line in lines if "=" in line)
@@ -91,6 +98,11 @@ class App:
     def socket(self, instance: str) -> Path:
         """Where exactly this instance (main, candidate, preflight) answers, and no other."""
         return Path("/run") / self.name / f"{instance}.sock"
+
+    @property
+    def failures(self) -> Path:
+        """What is known of the service's failures in a row (see ``command_backoff``); a reboot forgets it."""
+        return Path("/run") / self.name / "failures.json"
 
     def releases(self) -> list[str]:
         """Complete releases, the latest built first."""
@@ -308,7 +320,7 @@ def reason_in(lines: list[str]) -> str:
     """
     consequence = (
         r"gunicorn\.errors\.HaltServer|(.* - )?CRITICAL - root - Uncaught exception"
-        r"|.* gunicorn\.error - (Shutting down|Reason|Worker \(pid:\d+\) exited)"
+        r"|.* gunicorn\.error - (Shutting down|Reason|Workers have died|Worker \(pid:\d+\) exited)"
     )
     lines = [line for line in lines if not re.match(consequence, line)]
     exception = r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Fault)\b"
@@ -703,6 +715,51 @@ def command_probe(app: App, arguments: argparse.Namespace) -> None:
         raise CtlError(f"{failure}. {reason}" if reason else str(failure)) from None
 
 
+def command_backoff(app: App, _: argparse.Namespace) -> None:
+    """Wait before a service that has failed is tried again, longer each time, and tell the operator.
+
+    systemd asks this before each start. A start that somebody asked for is not kept waiting.
+    """
+    unit = show(app.service)
+    entered = int(unit["ActiveEnterTimestampMonotonic"]) / 1e6
+    exited = int(unit["ActiveExitTimestampMonotonic"]) / 1e6
+    failures, wait = 0, 0
+    if unit["NRestarts"] != "0":
+        former = failed_before(app)
+        came_up = entered != former.get("entered", 0)
+        failures = 1 if came_up and exited - entered >= LASTING else former.get("failures", 0) + 1
+        wait = min(2 ** min(failures - 1, 10), LONGEST) - 1
+        # What it said in its last seconds, or else since it was tried.
+        since = time.time() - (time.monotonic() - exited) - 5 if came_up else former.get("tried", 0)
+        reason = why_it_ended(app, since)
+    tried = time.time() + wait
+    state = {"failures": failures, "tried": tried, "entered": entered}
+    durable(app.failures, json.dumps(state))
+    if failures:
+        often = "once" if failures == 1 else f"{failures} times in a row"
+        when = f"in {wait} s" if wait else "now"
+        say(app, f"{app.service} has failed {often}. It is tried again {when}. {reason}", app.current(), error=True)
+        time.sleep(wait)
+
+
+def failed_before(app: App) -> dict[str, Any]:
+    """What `command_backoff` has noted last. Empty when there was no start since boot."""
+    try:
+        state: dict[str, Any] = json.loads(app.failures.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return state
+
+
+def why_it_ended(app: App, since: float) -> str:
+    """The reason of the service itself or, where it had no time to tell one, systemd's."""
+    # What goes well is no reason, nor is what the probe and command_backoff themselves have said.
+    other = rf"(\S+ \S+ - )?(DEBUG|INFO) - |/\S+ answered |{re.escape(app.service)} has failed "
+    lines = [line for line in last_words(f"_SYSTEMD_UNIT={app.service}", since) if not re.match(other, line)]
+    exits = [line for line in last_words(f"UNIT={app.service}", since) if "process exited" in line]
+    return reason_in(lines) or "".join(exits[-1:])
+
+
 def health(app: App) -> str:
     """What the health path of the running service answers just now, in words."""
     try:
@@ -744,6 +801,7 @@ def command_status(app: App, arguments: argparse.Namespace) -> None:
     up = unit["ActiveState"] == "active"
     handovers = app.history()[-5:]
     requests = traffic(app)
+    failed = {} if up else failed_before(app)
     state = {
         "name": app.name,
         "release": app.running(app.service) or app.current(),
@@ -755,6 +813,7 @@ def command_status(app: App, arguments: argparse.Namespace) -> None:
         "health": health(app) if up else "the service is not up",
         "requests": requests,
         "restarts": int(unit["NRestarts"] or 0),
+        "failures": failed.get("failures", 0),
         "candidate": candidate,
         # Only root may look into the releases.
         "previous": app.previous() if os.geteuid() == 0 else None,
@@ -773,6 +832,9 @@ def command_status(app: App, arguments: argparse.Namespace) -> None:
             f"  requests  {requests['logged']} logged in {requests['seconds']:g} s, {requests['failed']} failed (5xx)"
         )
     print(f"  restarts  {state['restarts']} by systemd since the last start")
+    if state["failures"]:
+        at = datetime.datetime.fromtimestamp(failed["tried"], datetime.UTC).isoformat(timespec="seconds")
+        print(f"  failures  {state['failures']} in a row, the next try is at {at} (journalctl -u {app.name} -p err)")
     if candidate:
         print(f"  handover  under way, {candidate} serves beside it")
     print(f"  previous  {'unknown, that needs root' if state['previous'] is None else state['previous'] or 'none'}")
@@ -849,6 +911,7 @@ def parser(app: App) -> argparse.ArgumentParser:
     execute.add_argument("--proved", action="store_true")
     execute.add_argument("--preflight-only", action="store_true")
     add("settle", command_settle, hidden=True)
+    add("backoff", command_backoff, hidden=True)
     return top
 
 
