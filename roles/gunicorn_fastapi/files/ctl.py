@@ -337,6 +337,16 @@ def reason_in(lines: list[str]) -> str:
     return lines[-1] if lines else ""
 
 
+def sandbox_hint(reason: str) -> str:
+    """What to know about a reason that may be the sandbox's doing, in brackets. Empty when it is not."""
+    if "SIGSYS" in reason:
+        return " (killed for a forbidden system call; the kernel's audit has its number: journalctl --grep=type=1326)"
+    # EPERM, EACCES, EROFS, EAFNOSUPPORT: what the sandbox answers, though not it alone.
+    if re.search(r"\[Errno (1|13|30|97)\]", reason):
+        return " (maybe the sandbox denies that; the traceback says which call or path it was)"
+    return ""
+
+
 def say(app: App, text: str, release: str, error: bool = False) -> None:
     """Tell whoever waits, and the journal, where it is found under the application's own unit."""
     with contextlib.suppress(OSError):  # nobody waits any more, and the handover goes on
@@ -394,7 +404,8 @@ class Handover:
             # Not by the invocation: a client that waits may have started the next one by now.
             lines = last_words(f"_SYSTEMD_UNIT={unit}", since)
             words = "\n".join(f"    {line}" for line in lines[-20:])
-            raise CtlError(f"{reason_in(lines) or done.stderr.strip()}\n{words}")
+            reason = reason_in(lines) or done.stderr.strip()
+            raise CtlError(f"{reason}{sandbox_hint(reason)}\n{words}")
         return f"{time.monotonic() - begin:.1f} s"
 
     @contextlib.contextmanager
