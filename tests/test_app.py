@@ -7,6 +7,7 @@ from urllib.request import urlopen
 
 import pytest
 from conftest import StartServer
+from credentials import credential
 from servers import BIN, PATIENCE, free_port
 
 APP = Path(__file__).parents[1] / "app"
@@ -82,6 +83,15 @@ def test_log_lines(start_server: StartServer) -> None:
     assert sum("Listening at" in line for line in lines) == 1
     loggers = r"(gunicorn\.error|uvicorn\.error|uvicorn\.access)"
     assert [line for line in lines if not re.fullmatch(LINE % (loggers, ".+"), line)] == []
+
+
+def test_a_credential_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application reads its secrets where systemd says that they are, as they are."""
+    (tmp_path / "key").write_text("several\nlines\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert credential("key") == "several\nlines\n"
+    with pytest.raises(FileNotFoundError, match="password"):
+        credential("password")
 
 
 @pytest.mark.parametrize("name", ["app/requirements.txt", "server-requirements.txt"])

@@ -24,9 +24,9 @@ def call(function: str, *arguments: Any) -> int:
 
 def command(*words: str) -> str:
     """What a program prints. Raises RuntimeError with its complaint when it fails."""
-    done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=240)
     if done.returncode:
-        raise RuntimeError(done.stderr)
+        raise RuntimeError(done.stderr or done.stdout[-4000:])
     return done.stdout
 
 
@@ -44,7 +44,7 @@ def attempt(code: str) -> str:
     with tempfile.TemporaryFile() as told:
         child = os.fork()
         if child == 0:
-            signal.alarm(60)
+            signal.alarm(240)
             try:
                 exec(code, {"call": call, "command": command, "write": write, "os": os, "Path": Path})
                 outcome = "done"

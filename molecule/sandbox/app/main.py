@@ -1,12 +1,11 @@
 """An application that an intruder has taken over: it executes whatever Python is sent to it."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
+from credentials import credential
 from fastapi import Body, FastAPI
 
 app = FastAPI()
@@ -22,9 +21,9 @@ def attempts(code: list[str] = Body()) -> Any:  # noqa: B008 - FastAPI's way of 
 
 
 @app.get("/credential/{name}")
-def credential(name: str) -> str:
-    """A secret, as the application finds it."""
-    return (Path(os.environ["CREDENTIALS_DIRECTORY"]) / name).read_text()
+def secret(name: str) -> str:
+    """A secret, as the example application finds it."""
+    return credential(name)
 
 
 @app.get("/healthz")
