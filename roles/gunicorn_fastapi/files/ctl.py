@@ -671,7 +671,6 @@ def command_preflight(app: App, arguments: argparse.Namespace) -> None:
 def command_execute(app: App, arguments: argparse.Namespace) -> None:
     """The inside of a handover: runs in a unit of its own."""
     release = arguments.release
-    begin = time.monotonic()
     try:
         settle(app)
     except CtlError as failure:
@@ -686,9 +685,6 @@ def command_execute(app: App, arguments: argparse.Namespace) -> None:
         else:
             handover.execute(arguments.proved)
     except CtlError as failure:
-        if arguments.preflight_only:  # a handover has recorded itself
-            reason = str(failure).splitlines()[0]
-            record(app, app.current(), release, "failed", reason, time.monotonic() - begin)
         say(app, str(failure), release, error=True)
         sys.exit(1)
 
