@@ -474,7 +474,7 @@ class Failing:
         self.was_up(0, 0)
         monkeypatch.setattr(ctl, "show", lambda _: self.properties)
         monkeypatch.setattr(ctl, "why_it_ended", lambda *_: "RuntimeError: no database")
-        monkeypatch.setattr(ctl, "say", lambda _, text, *__, **___: self.said.append(text))
+        monkeypatch.setattr(ctl, "tell", lambda _, text, *__, **___: self.said.append(text))
         monkeypatch.setattr(time, "sleep", self.waited.append)
 
     def was_up(self, begin: float, end: float) -> None:
@@ -508,6 +508,15 @@ def test_a_start_that_somebody_asked_for_does_not_wait(failing: Failing) -> None
     assert failing.waited == []
     failing.starts()
     assert failing.waited == [0]
+
+
+def test_neither_does_one_after_a_stop_between_two_tries(failing: Failing) -> None:
+    failing.starts(by_systemd=False)
+    for _ in range(4):
+        failing.starts()
+    ctl.command_backoff(failing.host, argparse.Namespace())  # systemd 252 has kept its number
+    failing.starts()
+    assert failing.waited == [0, 1, 3, 7, 0]
 
 
 def test_a_service_that_comes_up_for_a_moment_only_goes_on_failing(failing: Failing) -> None:

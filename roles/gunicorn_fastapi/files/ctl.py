@@ -348,9 +348,14 @@ def sandbox_hint(reason: str) -> str:
 
 
 def say(app: App, text: str, release: str, error: bool = False) -> None:
-    """Tell whoever waits, and the journal, where it is found under the application's own unit."""
+    """Tell whoever waits, and the journal."""
     with contextlib.suppress(OSError):  # nobody waits any more, and the handover goes on
         print(text, file=sys.stderr if error else sys.stdout, flush=True)
+    tell(app, text, release, error)
+
+
+def tell(app: App, text: str, release: str, error: bool = False) -> None:
+    """Tell the journal, where it is found under the application's own unit."""
     fields = {
         "MESSAGE": text,
         "PRIORITY": "3" if error else "5",
@@ -730,9 +735,10 @@ def command_backoff(app: App, _: argparse.Namespace) -> None:
     unit = show(app.service)
     entered = int(unit["ActiveEnterTimestampMonotonic"]) / 1e6
     exited = int(unit["ActiveExitTimestampMonotonic"]) / 1e6
+    restarts, former = int(unit["NRestarts"]), failed_before(app)
     failures, wait = 0, 0
-    if unit["NRestarts"] != "0":
-        former = failed_before(app)
+    # Not whether it is above 0: systemd 252 keeps the number when the service is stopped between two tries.
+    if restarts > former.get("restarts", 0):
         came_up = entered != former.get("entered", 0)
         failures = 1 if came_up and exited - entered >= LASTING else former.get("failures", 0) + 1
         wait = min(2 ** min(failures - 1, 10), LONGEST) - 1
@@ -740,12 +746,12 @@ def command_backoff(app: App, _: argparse.Namespace) -> None:
         since = time.time() - (time.monotonic() - exited) - 5 if came_up else former.get("tried", 0)
         reason = why_it_ended(app, since)
     tried = time.time() + wait
-    state = {"failures": failures, "tried": tried, "entered": entered}
+    state = {"failures": failures, "restarts": restarts, "tried": tried, "entered": entered}
     durable(app.failures, json.dumps(state))
     if failures:
         often = "once" if failures == 1 else f"{failures} times in a row"
         when = f"in {wait} s" if wait else "now"
-        say(app, f"{app.service} has failed {often}. It is tried again {when}. {reason}", app.current(), error=True)
+        tell(app, f"{app.service} has failed {often}. It is tried again {when}. {reason}", app.current(), error=True)
         time.sleep(wait)
 
 
