@@ -744,7 +744,7 @@ def command_backoff(app: App, _: argparse.Namespace) -> None:
         wait = min(2 ** min(failures - 1, 10), LONGEST) - 1
         # What it said in its last seconds, or else since it was tried.
         since = time.time() - (time.monotonic() - exited) - 5 if came_up else former.get("tried", 0)
-        reason = why_it_ended(app, since)
+        reason = why_it_ended(app, since, came_up)
     tried = time.time() + wait
     state = {"failures": failures, "restarts": restarts, "tried": tried, "entered": entered}
     durable(app.failures, json.dumps(state))
@@ -764,12 +764,14 @@ def failed_before(app: App) -> dict[str, Any]:
     return state
 
 
-def why_it_ended(app: App, since: float) -> str:
+def why_it_ended(app: App, since: float, came_up: bool) -> str:
     """The reason of the service itself or, where it had no time to tell one, systemd's."""
     # What goes well is no reason, nor is what the probe and command_backoff themselves have said.
     other = rf"(\S+ \S+ - )?(DEBUG|INFO) - |/\S+ answered |{re.escape(app.service)} has failed "
     lines = [line for line in last_words(f"_SYSTEMD_UNIT={app.service}", since) if not re.match(other, line)]
     exits = [line for line in last_words(f"UNIT={app.service}", since) if "process exited" in line]
+    if came_up and exits and "code=exited" not in exits[-1]:
+        return exits[-1]  # a signal ended it, whatever it has said shortly before
     return reason_in(lines) or "".join(exits[-1:])
 
 
