@@ -3,7 +3,7 @@
 Each round takes three clean hosts and measures every kind of change with one tool after the other, so that
 what disturbs the machine disturbs them all. The raw figures are added to FILE; bench/deploy_report.py reads them.
 
-    bench/deploy.py FILE [--rounds 5] [--quick]
+    python3 bench/deploy.py FILE [--rounds 5] [--quick]
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any
 
 import deploy_hosts as hosts
 
-BASELINES = hosts.ROOT / "bench/deploy"
+BASELINES = hosts.ROOT / "bench/baselines"
 ADDED = """itsdangerous==2.2.0 \\
     --hash=sha256:c6242fc49e35958c8b15141343aa660db5fc54d4f13a1db01a3f5891b98700ef \\
     --hash=sha256:e0050c0b7da1eea53ffaf149c0cfbb5c6e2e2b69c4bef22c81fa6eb73e5f6173
@@ -67,8 +67,10 @@ def timed_on_host(command: str) -> dict[str, float]:
 
 def measure(number: int, quick: bool, keep: Callable[[str, str, dict[str, float]], None]) -> None:
     """One round. Each result is handed to `keep` at once."""
-    order = list(HOSTS)[number % 3 :] + list(HOSTS)[: number % 3]
-    hosts.fresh(HOSTS.values())
+    tools = list(HOSTS)[: 2 if quick else None]
+    first = number % len(tools)
+    order = tools[first:] + tools[:first]
+    hosts.fresh(HOSTS[tool] for tool in tools)
     with tempfile.TemporaryDirectory() as directory:
         source = sources(Path(directory))
         kinds: dict[str, Callable[[str], dict[str, float]]] = {
@@ -79,7 +81,7 @@ def measure(number: int, quick: bool, keep: Callable[[str, str, dict[str, float]
             "configuration": lambda tool: deploy(tool, source["dependency"], "warning"),
             "rollback": lambda tool: rollback(tool, source["dependency"]),
         }
-        for kind in list(kinds)[: 3 if quick else None]:
+        for kind in list(kinds)[: 2 if quick else None]:
             for tool in order:
                 keep(kind, tool, kinds[kind](tool))
         if quick:
@@ -97,7 +99,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="one round of three kinds, to see that it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round of two kinds with two tools, to see that it works"
+    )
     options = parser.parse_args()
 
     known: dict[str, Any] = json.loads(options.file.read_text()) if options.file.exists() else {"figures": []}

@@ -1,9 +1,9 @@
-"""Turn the raw figures of deploy.py, pause.py and growth.py into Markdown tables and SVG plots.
+"""Write what deploy.py, pause.py and growth.py have measured into DOCS/performance.md, between its markers.
 
-    bench/deploy_report.py DIRECTORY
+    python3 bench/deploy_report.py DOCS
 
-reads deploy.json, pause.json and growth.json in DIRECTORY, those that are there, writes a plot of the same
-name beside each, and prints the tables.
+reads deploy.json, pause.json and growth.json in DOCS/performance, those that are there, and writes a plot of
+the same name beside each. A figure is the median of the rounds, with the least and the most in brackets.
 """
 
 import json
@@ -124,15 +124,35 @@ def growth(figures: Figures, plot: Path) -> str:
     return table(["size", "change", "seconds", "CPU s, controller", "CPU s, hosts in all"], rows)
 
 
+def machine(known: dict[str, Any]) -> str:
+    """What was measured, on what, in a sentence."""
+    of = known["machine"]
+    rounds = len({figure["round"] for figure in known["figures"]})
+    return (
+        f"{rounds} {'round' if rounds == 1 else 'rounds'} on {of['date']}, commit {of['commit']}: {of['cpus']} CPUs "
+        f"({of['cpu']}), {of['memory_gib']} GiB, Linux {of['kernel']}; "
+        "hosts in containers, Debian 13, by ssh with pipelining."
+    )
+
+
 def main() -> None:
-    """Write the plots, print the tables."""
-    directory = Path(sys.argv[1])
+    """Write the parts whose figures are there."""
+    docs = Path(sys.argv[1])
+    page = docs / "performance.md"
+    text = page.read_text()
     for name, report in {"deploy": deploys, "pause": pauses, "growth": growth}.items():
-        path = directory / f"{name}.json"
-        if path.exists():
-            known = json.loads(path.read_text())
-            print(f"## {name}\n\n{json.dumps(known['machine'])}\n")
-            print(report([f for f in known["figures"] if "error" not in f], path.with_suffix(".svg")))
+        path = docs / f"performance/{name}.json"
+        if not path.exists():
+            continue
+        known = json.loads(path.read_text())
+        begin, end = f"<!-- {name}: written by bench/deploy_report.py -->", f"<!-- {name}: end -->"
+        head, _, rest = text.partition(begin)
+        _, found, tail = rest.partition(end)
+        if not found:
+            sys.exit(f"{page} has no lines {begin} and {end}")
+        made = report(known["figures"], path.with_suffix(".svg"))
+        text = f"{head}{begin}\n{machine(known)}\n\n{made}\n![](performance/{name}.svg)\n{end}{tail}"
+    page.write_text(text)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 The raw figures are added to FILE; bench/deploy_report.py reads them.
 
-    bench/growth.py FILE [--rounds 2] [--quick]
+    python3 bench/growth.py FILE [--rounds 2] [--quick] [--only hosts]
 """
 
 import argparse

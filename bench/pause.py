@@ -4,7 +4,7 @@ The handover of this role against a plain unit that is restarted, told to reload
 started, all with the same application, two workers and 100 requests a second, each on a connection of its
 own. The raw figures are added to FILE; bench/deploy_report.py reads them.
 
-    bench/pause.py FILE [--rounds 2] [--quick]
+    python3 bench/pause.py FILE [--rounds 2] [--quick]
 """
 
 import argparse
