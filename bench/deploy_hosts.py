@@ -123,9 +123,6 @@ def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = re.search(r"^MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
     return {
         "date": time.strftime("%Y-%m-%d"),
         "cpus": len(os.sched_getaffinity(0)),
@@ -133,5 +130,4 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(int(memory.group(1)) / 2**20, 1) if memory else None,
         "kernel": platform.release(),
         "controller_python": platform.python_version(),
-        "commit": commit.stdout.strip(),
     }

@@ -18,9 +18,12 @@ COLORS = {"role": "#1f77b4", "plain": "#ff7f0e", "ansistrano": "#2ca02c"}
 
 
 def spread(values: Iterable[float], digits: int = 1) -> str:
-    """The median, and the least and the most, as text."""
+    """The median, and the least and the most, as text. Of a single value only that."""
     known = sorted(values)
-    return f"{statistics.median(known):.{digits}f} ({known[0]:.{digits}f}-{known[-1]:.{digits}f})" if known else "-"
+    if not known:
+        return "-"
+    median = f"{statistics.median(known):.{digits}f}"
+    return median if len(known) == 1 else f"{median} ({known[0]:.{digits}f} to {known[-1]:.{digits}f})"
 
 
 def column(figures: Figures, name: str, **wanted: object) -> list[float]:
@@ -129,7 +132,7 @@ def machine(known: dict[str, Any]) -> str:
     of = known["machine"]
     rounds = len({figure["round"] for figure in known["figures"]})
     return (
-        f"{rounds} {'round' if rounds == 1 else 'rounds'} on {of['date']}, commit {of['commit']}: {of['cpus']} CPUs "
+        f"{rounds} {'round' if rounds == 1 else 'rounds'} on {of['date']}: {of['cpus']} CPUs "
         f"({of['cpu']}), {of['memory_gib']} GiB, Linux {of['kernel']}; "
         "hosts in containers, Debian 13, by ssh with pipelining."
     )
