@@ -10,6 +10,13 @@ import pytest
 from gunicorn_fastapi_bundle import BundleError, bundle, logical_lines, requirement_name
 
 HASH = "--hash=sha256:" + "0" * 64
+OLD = {"python": "3.11", "python_path": "/usr/bin/python3"}
+NEW = {**OLD, "python": "3.13"}
+
+
+def below(name: str) -> str:
+    """A member's path in the release's directory."""
+    return name.partition("/")[2]
 
 
 class Project:
@@ -31,7 +38,7 @@ class Project:
             "supply": str(root / "supply.txt"),
             "library": str(root / "lib"),
             "files": {"etc/environment": 'A="1"\n', "systemd/x.service": "ExecStart=/opt/x/releases/@RELEASE@/venv\n"},
-            "identity": {"python": "3.11"},
+            "identity": OLD,
             "credentials": "",
             "directory": str(root / "cache"),
             "before": {"release": "", "files": {}, "configuration": {}},
@@ -47,7 +54,7 @@ class Project:
 
     def contents(self, **changes: Any) -> dict[str, str]:
         with tarfile.open(str(self.bundle(**changes)["archive"])) as archive:
-            files = {member.name: archive.extractfile(member) for member in archive if member.isfile()}
+            files = {below(member.name): archive.extractfile(member) for member in archive if member.isfile()}
             return {name: file.read().decode() for name, file in files.items() if file}
 
 
@@ -68,7 +75,7 @@ def test_equal_content_is_an_equal_release(project: Project) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"identity": {"python": "3.13"}},
+        {"identity": NEW},
         {"credentials": "c2VjcmV0"},
         {"files": {"etc/environment": 'A="2"\n'}},
         {"exclude": []},
@@ -95,7 +102,7 @@ def test_source_name_and_mode_count(project: Project) -> None:
 def test_the_archive_knows_no_owner_and_no_time(project: Project) -> None:
     with tarfile.open(str(project.bundle()["archive"])) as archive:
         assert {(m.uid, m.gid, m.mtime) for m in archive} == {(0, 0, 0)}
-        assert archive.getmember("etc/environment").mode == 0o600
+        assert {below(m.name): m.mode for m in archive}["etc/environment"] == 0o600
 
 
 def test_the_release_knows_its_own_name(project: Project) -> None:
@@ -156,7 +163,7 @@ def test_a_link_out_of_the_source_is_refused(project: Project) -> None:
 def test_a_link_in_the_source_stays_a_link(project: Project) -> None:
     (project.source / "alias.py").symlink_to("main.py")
     with tarfile.open(str(project.bundle()["archive"])) as archive:
-        assert archive.getmember("app/alias.py").linkname == "main.py"
+        assert {below(m.name): m.linkname for m in archive}["app/alias.py"] == "main.py"
 
 
 def test_a_socket_in_the_source_is_refused(project: Project) -> None:
@@ -192,7 +199,7 @@ def test_archives_that_nobody_uses_go(project: Project) -> None:
     unused = Path(str(project.bundle()["archive"]))
     long_ago = time.time() - 2 * 86400
     os.utime(unused, (long_ago, long_ago))
-    project.bundle(identity={"python": "3.13"})
+    project.bundle(identity=NEW)
     assert not unused.exists()
 
 
@@ -201,7 +208,7 @@ def test_an_archive_in_use_stays(project: Project) -> None:
     long_ago = time.time() - 2 * 86400
     os.utime(used, (long_ago, long_ago))
     project.bundle()
-    project.bundle(identity={"python": "3.13"})
+    project.bundle(identity=NEW)
     assert used.exists()
 
 
@@ -238,3 +245,29 @@ def test_the_manifest_lists_every_package(project: Project) -> None:
         {"name": "uvicorn-worker", "version": "3.0", "condition": "", "hashes": [zeros]},
         {"name": "win", "version": "2", "condition": 'os_name == "nt"', "hashes": [zeros]},
     ]
+
+
+def test_the_archive_is_one_directory_that_only_its_owner_may_enter(project: Project) -> None:
+    made = project.bundle()
+    with tarfile.open(str(made["archive"])) as archive:
+        first, *others = archive.getmembers()
+    assert (first.name, first.isdir(), first.mode) == (made["release"], True, 0o750)
+    assert all(member.name.startswith(f"{first.name}/") for member in others)
+
+
+def test_equal_requirements_share_a_virtualenv(project: Project) -> None:
+    first = project.bundle()
+    project.write("main.py", "app = 2\n")
+    second = project.bundle()
+    assert second["release"] != first["release"]
+    assert second["virtualenv"] == first["virtualenv"]
+    with tarfile.open(str(second["archive"])) as archive:
+        link = archive.getmember(f"{second['release']}/venv")
+    assert link.linkname == f"../../virtualenvs/{first['virtualenv']}"
+
+
+def test_other_requirements_and_another_interpreter_make_another_virtualenv(project: Project) -> None:
+    names = [project.bundle()["virtualenv"], project.bundle(identity=NEW)["virtualenv"]]
+    project.write("requirements.txt", f"fastapi==1.1 {HASH}\n")
+    names.append(project.bundle()["virtualenv"])
+    assert len(set(names)) == 3

@@ -201,6 +201,16 @@ def test_prune_takes_the_credentials_of_releases_that_are_gone(host: Host) -> No
     assert sorted(path.name for path in (host.root / "credentials").iterdir()) == ["bbb3", "half"]
 
 
+def test_prune_takes_the_virtualenvs_that_no_release_uses(host: Host) -> None:
+    host.serves("ccc4")
+    (host.root / "releases/half").mkdir()  # another run is building it
+    for release, virtualenv in {"aaa1": "old", "bbb3": "shared", "ccc4": "shared", "half": "next"}.items():
+        (host.root / "virtualenvs" / virtualenv).mkdir(parents=True, exist_ok=True)
+        (host.root / "releases" / release / "venv").symlink_to(f"../../virtualenvs/{virtualenv}")
+    prune(host, 2)
+    assert sorted(path.name for path in (host.root / "virtualenvs").iterdir()) == ["next", "shared"]
+
+
 def test_the_packages_of_a_release_are_printed(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     packages = [
         {"name": "fastapi", "version": "1.0", "condition": "", "hashes": ["sha256:aa", "sha256:bb"]},

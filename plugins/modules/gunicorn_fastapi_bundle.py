@@ -52,6 +52,7 @@ EXAMPLES = r"""
 RETURN = r"""
 release: {type: str, returned: always, description: Name of the release, 12 hexadecimal digits.}
 archive: {type: str, returned: always, description: Path of the archive on the controller.}
+virtualenv: {type: str, returned: always, description: Name of the virtualenv; equal requirements have an equal one.}
 size: {type: int, returned: always, description: Bytes of the release before its requirements.}
 manifest: {type: dict, returned: always, description: What the release was made from.}
 """
@@ -182,20 +183,32 @@ def source_files(source: Path, exclude: list[str]) -> dict[str, Path]:
     return found
 
 
+def virtualenv_name(requirements: str, identity: dict[str, object]) -> str:
+    """Names what a virtualenv is made from: the packages, by their digests, and the interpreter."""
+    pinned = [sorted(logical_lines(requirements)), identity["python"], identity["python_path"]]
+    return hashlib.sha256(json.dumps(pinned).encode()).hexdigest()[:12]
+
+
+def link(name: str, target: str) -> tarfile.TarInfo:
+    """A symbolic link as an archive member."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.SYMTYPE, target
+    return info
+
+
 def member(name: str, path: Path | None, content: bytes) -> tuple[tarfile.TarInfo, bytes]:
     """An archive member that depends on name, content and the x bit only: not on time, owner, umask."""
-    info = tarfile.TarInfo(name)
     if path is not None and path.is_symlink():
-        info.type, info.linkname = tarfile.SYMTYPE, str(path.readlink())
-        return info, b""
+        return link(name, str(path.readlink())), b""
+    info = tarfile.TarInfo(name)
     content = content if path is None else path.read_bytes()
     info.size = len(content)
     info.mode = 0o755 if path is not None and os.access(path, os.X_OK) else 0o644
     return info, content
 
 
-def pack(members: list[tuple[tarfile.TarInfo, bytes]], archive: Path) -> None:
-    """Write the archive, and remove those that no run has used for a day.
+def pack(release: str, members: list[tuple[tarfile.TarInfo, bytes]], archive: Path) -> None:
+    """Write the archive, all of it in one directory, and remove those that no run has used for a day.
 
     Only for its owner's eyes: it contains the application's variables. Under a temporary name first,
     because another host's task may be doing the same.
@@ -208,7 +221,11 @@ def pack(members: list[tuple[tarfile.TarInfo, bytes]], archive: Path) -> None:
         tempfile.NamedTemporaryFile(dir=archive.parent, delete=False) as temporary,
         tarfile.open(fileobj=temporary, mode="w:gz", compresslevel=1) as tar,
     ):
+        top = tarfile.TarInfo(release)
+        top.type, top.mode = tarfile.DIRTYPE, 0o750
+        tar.addfile(top)
         for info, content in members:
+            info.name = f"{release}/{info.name}"
             tar.addfile(info, io.BytesIO(content))
     Path(temporary.name).rename(archive)
 
@@ -277,6 +294,8 @@ def bundle(
     manifest = {"release": release, **identity, "files": digests, "packages": packages(listed)}
     text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
     members.append(member("manifest.building", None, text.encode()))
+    virtualenv = virtualenv_name(listed, identity)
+    members.append((link("venv", f"../../virtualenvs/{virtualenv}"), b""))
     for position, (info, content) in enumerate(members):
         if info.name in files:
             content = content.replace(b"@RELEASE@", release.encode())
@@ -285,11 +304,11 @@ def bundle(
         if info.name == "etc/environment":
             info.mode = 0o600
 
-    archive = Path(directory) / f"{release}.tar.gz"
+    archive = Path(directory) / f"release-{release}.tar.gz"
     if archive.exists():
         os.utime(archive)
     else:
-        pack(sorted(members, key=lambda m: m[0].name), archive)
+        pack(release, sorted(members, key=lambda m: m[0].name), archive)
     changed = release != before["release"]
     rendered = {name: text.replace("@RELEASE@", release) for name, text in made.items() if not name.startswith("lib/")}
     return {
@@ -297,6 +316,7 @@ def bundle(
         "diff": differences(before, release, digests, rendered) if changed else [],
         "release": release,
         "archive": str(archive),
+        "virtualenv": virtualenv,
         "manifest": manifest,
         "size": sum(info.size for info, _ in members),
     }

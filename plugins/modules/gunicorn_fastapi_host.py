@@ -7,13 +7,20 @@ DOCUMENTATION = r"""
 module: gunicorn_fastapi_host
 short_description: Look at a host that is to run an application
 description:
-  - Gathers in one round trip what the role checks before it changes a host. Changes nothing.
+  - Gathers in one round trip what the role checks before it changes a host, and what of it is there
+    already, so that the steps behind it need not ask again. Changes nothing.
 options:
   name: {type: str, required: true, description: Name of the application.}
   directory: {type: path, required: true, description: Directory of its releases.}
   python: {type: str, required: true, description: The interpreter to use, a name or a path.}
   bind: {type: list, elements: str, required: true, description: The addresses it is to have.}
   uv: {type: path, required: true, description: Directory of the uv that installs requirements.}
+  installed:
+    type: list
+    elements: dict
+    default: []
+    description:
+      - Files as they have to be, each with RV(path), RV(mode) and RV(content). All of them belong to root.
 author: the gunicorn_fastapi maintainers (@gunicorn-fastapi)
 """
 
@@ -36,10 +43,15 @@ python_path: {type: str, returned: always, description: Absolute path of the int
 machine: {type: str, returned: always, description: Hardware name, such as x86_64.}
 holders: {type: list, elements: dict, returned: always, description: Who else has the addresses.}
 foreign: {type: list, elements: str, returned: always, description: What has the name and is not ours.}
+user: {type: bool, returned: always, description: Whether the application's user is there.}
+outdated: {type: list, elements: str, returned: always, description: Paths of O(installed) that differ or lack.}
+enabled: {type: bool, returned: always, description: Whether the service and its address start at boot.}
 uv: {type: bool, returned: always, description: Whether uv is there.}
 free: {type: int, returned: always, description: Bytes that a release may take.}
 current: {type: str, returned: always, description: The release that the unit names, empty without one.}
+settled: {type: str, returned: always, description: The release to which a handover would do nothing, empty without.}
 releases: {type: list, elements: str, returned: always, description: Names of the complete releases.}
+virtualenvs: {type: list, elements: str, returned: always, description: Names of their virtualenvs.}
 configuration: {type: dict, returned: always, description: Content of the current release's rendered files.}
 files: {type: dict, returned: always, description: Digests of the current release's files.}
 """
@@ -52,6 +64,7 @@ import platform
 import pwd
 import re
 import shutil
+import stat
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -67,6 +80,17 @@ def read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def is_as_wanted(wanted: dict[str, str]) -> bool:
+    """Whether a file is there with this mode and content, and belongs to root."""
+    path = Path(wanted["path"])
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    owned = status.st_uid == status.st_gid == 0 and status.st_mode == stat.S_IFREG | int(wanted["mode"], 8)
+    return owned and read(path) == wanted["content"]
 
 
 def listeners(port: int) -> list[tuple[str, int]]:
@@ -191,6 +215,24 @@ class Host:
                 found.append(f"directory {self.directory}")
         return found
 
+    def user(self) -> bool:
+        """Whether the application's user is there."""
+        try:
+            return MARK in pwd.getpwnam(self.name).pw_gecos
+        except KeyError:
+            return False
+
+    def enabled(self) -> bool:
+        """Whether the service and its address start at boot."""
+        units = [f"{self.name}.socket", f"{self.name}.service"]
+        states = self.run("systemctl", "is-enabled", *units) if shutil.which("systemctl") else ""
+        return states.split() == ["enabled", "enabled"]
+
+    def settled(self) -> str:
+        """What the control command says is in service, with nothing left to do or to tell."""
+        command = f"/usr/local/sbin/{self.name}ctl"
+        return self.run(command, "settled") if self.current() and os.access(command, os.X_OK) else ""
+
     def free(self) -> int:
         """Bytes that are free where releases go."""
         path = self.directory
@@ -202,6 +244,7 @@ class Host:
         """All of it."""
         release = self.directory / "releases" / self.current()
         version, path = self.python()
+        complete = sorted(m.parent for m in self.directory.glob("releases/*/manifest.json"))
         manifest = read(release / "manifest.json") if self.current() else ""
         files = json.loads(manifest)["files"] if manifest else {}
         private = ("app/", "lib/", "etc/environment")
@@ -217,8 +260,13 @@ class Host:
             "foreign": self.foreign(),
             "uv": os.access(Path(self.module.params["uv"]) / "bin/uv", os.X_OK),
             "free": self.free(),
+            "user": self.user(),
+            "outdated": [w["path"] for w in self.module.params["installed"] if not is_as_wanted(w)],
+            "enabled": self.enabled(),
             "current": self.current(),
-            "releases": sorted(m.parent.name for m in self.directory.glob("releases/*/manifest.json")),
+            "settled": self.settled(),
+            "releases": [release.name for release in complete],
+            "virtualenvs": sorted({(release / "venv").resolve().name for release in complete}),
             "configuration": {n: read(release / n) for n in files if not n.startswith(private)},
             "files": files,
         }
@@ -232,6 +280,7 @@ def main() -> None:
             "python": {"type": "str", "required": True},
             "bind": {"type": "list", "elements": "str", "required": True},
             "uv": {"type": "path", "required": True},
+            "installed": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )

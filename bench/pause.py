@@ -1,0 +1,98 @@
+"""What clients see of a deploy, by how long the application takes to boot.
+
+The handover of this role against a plain unit that is restarted, told to reload (HUP), or stopped and
+started, all with the same application, two workers and 100 requests a second, each on a connection of its
+own. The raw figures are added to FILE; bench/deploy_report.py reads them.
+
+    python3 bench/pause.py FILE [--rounds 2] [--quick]
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import deploy_hosts as hosts
+
+HOST = "bench4"
+BOOTS = (0.3, 3, 10)
+"""Seconds that the application takes to start, beside its imports."""
+
+PLAIN = """[Service]
+Type=notify
+User=fastapi
+Environment=HOME=/var/lib/fastapi BOOT_SECONDS={boot}
+WorkingDirectory=/opt/fastapi/current/app
+ExecStart=/opt/fastapi/current/venv/bin/gunicorn main:app --workers=2 \\
+  --worker-class=uvicorn_worker.UvicornWorker --bind=127.0.0.1:8000 --access-logfile=- --no-control-socket
+ExecReload=/bin/kill -HUP $MAINPID
+"""
+
+WAYS = {
+    "handover, nothing happens": (80, "true"),
+    "handover": (80, "fastapictl restart"),
+    "plain, nothing happens": (8000, "true"),
+    "systemctl restart": (8000, "systemctl restart bench"),
+    "HUP": (8000, "systemctl reload bench"),
+    "stop, then start": (8000, "systemctl stop bench; sleep 0.5; systemctl start bench"),
+}
+"""The port, and what happens there. The half second is what a deploy does in between."""
+
+
+def write(path: str, text: str) -> None:
+    """Put a file on the host."""
+    command = [str(hosts.ROOT / "tools/podman"), "exec", "-i", hosts.container(HOST), "sh", "-c", f"cat >{path}"]
+    subprocess.run(command, input=text, text=True, check=True)
+
+
+def prepare() -> None:
+    """A host with the application of the scenarios, whose start takes as long as it is told."""
+    hosts.fresh([HOST])
+    with tempfile.TemporaryDirectory() as directory:
+        source = Path(directory) / "app"
+        shutil.copytree(hosts.ROOT / "molecule/files/app", source, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(hosts.ROOT / "app/requirements.txt", source)
+        variables = {"gunicorn_fastapi_app_source": str(source), "gunicorn_fastapi_workers": 2}
+        hosts.playbook(hosts.SITE, [HOST], variables)
+    hosts.on_host(HOST, "mkdir", "-p", "/opt/bench", "/etc/systemd/system/fastapi.service.d")
+    write("/opt/bench/load.py", (hosts.ROOT / "bench/pause_load.py").read_text())
+
+
+def boots_in(boot: float) -> None:
+    """Have both services run with an application that takes so long to start."""
+    write("/etc/systemd/system/fastapi.service.d/bench.conf", f"[Service]\nEnvironment=BOOT_SECONDS={boot}\n")
+    write("/etc/systemd/system/bench.service", PLAIN.format(boot=boot))
+    hosts.on_host(HOST, "systemctl", "daemon-reload")
+    hosts.on_host(HOST, "systemctl", "restart", "fastapi", "bench")
+
+
+def main() -> None:
+    """Measure, and keep the figures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="one round of the fastest boot, to see that it works")
+    options = parser.parse_args()
+
+    known: dict[str, Any] = json.loads(options.file.read_text()) if options.file.exists() else {"figures": []}
+    known["machine"] = hosts.machine()
+    prepare()
+    done = max((figure["round"] for figure in known["figures"]), default=-1) + 1
+    for number in range(done, done + (1 if options.quick else options.rounds)):
+        for boot in BOOTS[: 1 if options.quick else None]:
+            boots_in(boot)
+            for way, (port, command) in WAYS.items():
+                # What a reload begins goes on after its command is over.
+                load = ["nice", "-n", "10", "python3", "/opt/bench/load.py", str(port), str(boot + 4), command]
+                figure = json.loads(hosts.on_host(HOST, *load))
+                known["figures"].append({"round": number, "boot": boot, "way": way, **figure})
+                options.file.write_text(json.dumps(known, indent=1) + "\n")
+                print(number, boot, way, figure, flush=True)
+    hosts.destroy([HOST])
+
+
+if __name__ == "__main__":
+    main()
