@@ -1,26 +1,20 @@
 """How the cost of a deploy grows: with the hosts, with the releases on a host, with the files of the source.
 
-The raw figures are added to FILE; bench/deploy_report.py reads them.
-
-    python3 bench/growth.py FILE [--rounds 2] [--quick] [--only hosts]
+python3 bench/growth.py [--rounds 1] [--quick]
 """
 
-import argparse
-import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import deploy_hosts as hosts
+import hosts
 
 HOSTS = (1, 2, 4, 8)
 RELEASES = (1, 10, 50)
 FILES = (10, 1_000, 10_000)
 FIRST = "bench1"
-
-Keep = Callable[[str, int, str, dict[str, float]], None]
 
 FILL = """
 set -e
@@ -46,67 +40,35 @@ def source(directory: Path, files: int, version: str) -> str:
     return str(path)
 
 
-def deploy(names: list[str], path: str, **more: object) -> dict[str, float]:
-    """Deploy to hosts."""
-    return hosts.playbook(hosts.SITE, names, {"gunicorn_fastapi_app_source": path, **more})
+def deploys(what: str, size: int, names: list[str], path: str, **more: object) -> Iterator[dict[str, Any]]:
+    """A deploy of changed code, and one that changes nothing."""
+    for kind in ("code", "nothing to do"):
+        cost = hosts.playbook(hosts.SITE, names, {"gunicorn_fastapi_app_source": path, **more})
+        yield {"what": what, "size": size, "kind": kind, **cost}
 
 
-def with_files(directory: Path, version: str, sizes: tuple[int, ...], keep: Keep) -> None:
-    """A deploy of changed code, and one that changes nothing, by the files of the source."""
-    for size in sizes:
-        path = source(directory, size, version)
-        keep("files", size, "code", deploy([FIRST], path))
-        keep("files", size, "nothing to do", deploy([FIRST], path))
-
-
-def with_releases(directory: Path, version: str, sizes: tuple[int, ...], keep: Keep) -> None:
-    """The same by the releases that are there, all of which are kept."""
-    for size in sizes:
-        path = source(directory, 10, f"{version}-{size}")
-        hosts.on_host(FIRST, "bash", "-c", FILL, "fill", str(size))
-        keep("releases", size, "code", deploy([FIRST], path, gunicorn_fastapi_keep_releases=size + 1))
-        keep("releases", size, "nothing to do", deploy([FIRST], path, gunicorn_fastapi_keep_releases=size + 1))
-    deploy([FIRST], source(directory, 10, f"{version}-last"), gunicorn_fastapi_keep_releases=2)
-
-
-def with_hosts(directory: Path, version: str, sizes: tuple[int, ...], keep: Keep) -> None:
-    """The same by the hosts, which all share the CPUs of one machine."""
-    for size in sizes:
-        path = source(directory, 10, f"{version}-on-{size}")
-        names = [f"bench{number + 1}" for number in range(size)]
-        keep("hosts", size, "code", deploy(names, path))
-        keep("hosts", size, "nothing to do", deploy(names, path))
-
-
-def main() -> None:
-    """Measure, and keep the figures."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="one round of the smallest sizes, to see that it works")
-    parser.add_argument("--only", choices=["files", "releases", "hosts"], help="one of the three")
-    options = parser.parse_args()
-
-    known: dict[str, Any] = json.loads(options.file.read_text()) if options.file.exists() else {"figures": []}
-    known["machine"] = hosts.machine()
-    parts = {"files": (with_files, FILES), "releases": (with_releases, RELEASES), "hosts": (with_hosts, HOSTS)}
-    parts = {name: part for name, part in parts.items() if options.only in (None, name)}
-    names = [f"bench{number + 1}" for number in range(max(HOSTS) if "hosts" in parts and not options.quick else 1)]
-    hosts.fresh(names)
-    with tempfile.TemporaryDirectory() as directory:
-        deploy(names, source(Path(directory), 10, "first"))
-        done = max((figure["round"] for figure in known["figures"]), default=-1) + 1
-        for number in range(done, done + (1 if options.quick else options.rounds)):
-
-            def keep(what: str, size: int, kind: str, figure: dict[str, float], number: int = number) -> None:
-                known["figures"].append({"round": number, "what": what, "size": size, "kind": kind, **figure})
-                options.file.write_text(json.dumps(known, indent=1) + "\n")
-                print(number, what, size, kind, figure, flush=True)
-
-            for measure, sizes in parts.values():
-                measure(Path(directory), f"v{number}", sizes[:1] if options.quick else sizes, keep)
-    hosts.destroy(names)
+def measure(number: int, quick: bool) -> Iterator[dict[str, Any]]:
+    """One round: by the files of the source, by the releases, all of which are kept, and by the hosts."""
+    names = [f"bench{position + 1}" for position in range(1 if quick else max(HOSTS))]
+    if number == 1:
+        hosts.fresh(names)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        # Also those releases away that the last round has made.
+        first = {"gunicorn_fastapi_app_source": source(directory, 10, f"{number}-first")}
+        hosts.playbook(hosts.SITE, names, {**first, "gunicorn_fastapi_keep_releases": 2})
+        for size in FILES[: 1 if quick else None]:
+            yield from deploys("files", size, [FIRST], source(directory, size, f"{number}-files"))
+        if quick:
+            return
+        for size in RELEASES:
+            path = source(directory, 10, f"{number}-releases-{size}")
+            hosts.on_host(FIRST, "bash", "-c", FILL, "fill", str(size))
+            yield from deploys("releases", size, [FIRST], path, gunicorn_fastapi_keep_releases=size + 1)
+        for size in HOSTS:
+            path = source(directory, 10, f"{number}-hosts-{size}")
+            yield from deploys("hosts", size, names[:size], path, gunicorn_fastapi_keep_releases=2)
 
 
 if __name__ == "__main__":
-    main()
+    hosts.measured(measure, rounds=1)

@@ -1,6 +1,6 @@
 """Measure servers on a host with systemd, one after the other, round by round.
 
-python3 measure.py logging|serving [--quick] prints JSON objects, one a line: first the machine, then a
+python3 measure.py logging|serving|idle [--quick] prints JSON objects, one a line: first the machine, then a
 sample for each server, load and round. Runs as root on a host that bench/install.yml has prepared.
 
 Every server is a systemd unit whose output goes to the journal, with no limit on how much it may write.
@@ -13,6 +13,9 @@ import json
 import os
 import platform
 import random
+import resource
+import select
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +33,9 @@ JOURNAL = "systemd-journald.service"
 
 CONNECTIONS = 64
 """Clients at once. Each sends its next request when it has the answer to the one before."""
+
+IDLE = (1, 10, 100, 1000, 5000)
+"""Connections that say nothing."""
 
 EVERY_LINE = ("LogRateLimitIntervalSec=10", "LogRateLimitBurst=10000000")
 """Settings of a unit of which the journal drops nothing. An interval of 0 would mean the journal's own limit."""
@@ -285,19 +291,62 @@ def spread(server: Server, seconds: int, *, close: bool) -> list[int]:
     return sorted(json.loads(answer)["labels"].values(), reverse=True)
 
 
-def in_any_order(servers: Sequence[Server], seed: int) -> list[Server]:
+def measure_idle(rounds: Sequence[int], *, quick: bool) -> Iterator[Sample]:
+    """Our service, 2 workers, beside connections that have had an answer and say nothing more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * IDLE[-1]), hard))
+    for number in rounds:
+        with started(SERVING[0], 2):
+            for count in in_any_order(IDLE[: 2 if quick else None], number):
+                with idle(SERVING[0], count) as poll:
+                    # Within the 5 seconds after which the service closes them.
+                    sample = load(SERVING[0], "/", 1 if quick else 2)
+                    closed = len(poll.poll(0))
+                yield {
+                    "server": "ours beside idle connections",
+                    "round": number,
+                    "idle": count,
+                    "closed": closed,
+                    **sample,
+                }
+
+
+@contextmanager
+def idle(server: Server, count: int) -> Iterator[select.poll]:
+    """So many connections, each of which has been answered once. What the poll finds, the server has closed."""
+    connections: list[socket.socket] = []
+    poll = select.poll()
+    try:
+        for _ in range(count):
+            connection = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
+            connections.append(connection)
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            if not connection.recv(4096).startswith(b"HTTP/1.1 200 "):
+                raise RuntimeError(f"{server.name}: connection {len(connections)} was not answered")
+            poll.register(connection, select.POLLIN)
+        yield poll
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+def in_any_order(what: Sequence[Any], seed: int) -> list[Any]:
     """All of them, in another order for each seed, so that none has always the same neighbours."""
-    return random.Random(seed).sample(servers, len(servers))
+    return random.Random(seed).sample(what, len(what))
+
+
+PARTS = {"logging": (measure_logging, 7), "serving": (measure_serving, 3), "idle": (measure_idle, 3)}
+"""What measures each part, and in how many rounds."""
 
 
 def main() -> None:
     """Print the samples of one part."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("part", choices=["logging", "serving"])
+    parser.add_argument("part", choices=["logging", "serving", "idle"])
     parser.add_argument("--quick", action="store_true", help="each load once, for a second")
     parser.add_argument("--rounds", type=int, nargs=2, metavar=("FIRST", "LAST"), help="some of the rounds")
     options = parser.parse_args()
-    measure, last = {"logging": (measure_logging, 7), "serving": (measure_serving, 3)}[options.part]
+    measure, last = PARTS[options.part]
     rounds = range(1, 2) if options.quick else range(1, last + 1)
     if options.rounds:
         rounds = range(options.rounds[0], options.rounds[1] + 1)

@@ -1,8 +1,8 @@
 """Write what was measured into docs/performance.md: tables between their markers, and a plot for each part.
 
-python3 report.py logging|serving DOCS reads DOCS/performance/PART.jsonl, which measure.py has printed. A figure
-is the median of the rounds, with the least and the most in brackets. A ratio is one of two samples of the
-same round, and its median and range are those of the rounds' ratios.
+python3 report.py PART DOCS reads DOCS/performance/PART.jsonl, which the measurement has printed. A figure is the
+median of the rounds, with the least and the most in brackets. A ratio is one of two samples of the same round,
+and its median and range are those of the rounds' ratios.
 """
 
 import json
@@ -33,9 +33,9 @@ class Samples:
         """Those that have this figure."""
         return Samples(s for s in self._samples if name in s)
 
-    def servers(self) -> list[str]:
-        """The names of the servers."""
-        return list(dict.fromkeys(sample["server"] for sample in self._samples))
+    def names(self, name: str) -> list[Any]:
+        """What there is under this name, in the order in which it came first."""
+        return list(dict.fromkeys(sample[name] for sample in self._samples))
 
     def figures(self, figure: Figure) -> list[float]:
         """The figure in each of them."""
@@ -90,11 +90,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def machine_text(machine: Sample) -> str:
     """What the figures depend on."""
+    where = (
+        f"{machine['cpus']} CPUs ({machine['cpu']}), {machine['memory_gib']} GiB and Linux"
+        f" {machine['kernel'].split('-')[0]}"
+    )
+    if "packages" not in machine:
+        return (
+            "Measured with hosts in containers, Debian 13, by ssh with pipelining, the controller beside them:\n"
+            f"{where}; Python {machine['python']}."
+        )
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     return (
         f"Measured on {machine['system']} in a container on a virtual machine ({machine['virtualisation']}) with\n"
-        f"{machine['cpus']} CPUs ({machine['cpu']}), {machine['memory_gib']} GiB and Linux"
-        f" {machine['kernel'].split('-')[0]}, which the load generator shares;\n"
+        f"{where}, which the load generator shares;\n"
         f"systemd {machine['systemd']}, Python {machine['python']}, {packages}."
     )
 
@@ -131,7 +139,7 @@ def logging_tables(samples: Samples) -> str:
 
 def serving_tables(samples: Samples) -> str:
     """Who serves how much, how soon, at what cost."""
-    servers = sorted(samples.servers(), key=lambda name: (name != "ours", name != "specification", name))
+    servers = sorted(samples.names("server"), key=lambda name: (name != "ours", name != "specification", name))
     loads = [(workers, close) for close in (False, True) for workers in (1, 2, 4)]
     head = ["", *(f"{workers}, {'new' if close else 'kept'}" for workers, close in loads)]
     hello = samples.where(path="/")
@@ -185,6 +193,60 @@ def serving_tables(samples: Samples) -> str:
     return "\n\n".join(parts)
 
 
+def idle_tables(samples: Samples) -> str:
+    """What connections cost that say nothing."""
+    rows = []
+    for count in sorted(samples.names("idle")):
+        own = samples.where(idle=count)
+        figures = [text(own.figures(named(name)), 1) for name in ("p50", "p99", "p99.9")]
+        closed = text(own.figures(named("closed")))
+        rows.append([str(count), text(own.figures(rate)), *figures, text(own.figures(together)), closed])
+    return table(["idle", "requests/s", "p50, ms", "p99, ms", "p99.9, ms", "CPU, µs", "closed meanwhile"], rows)
+
+
+COSTS = ("seconds", "controller_cpu", "host_cpu")
+
+
+def deploys_tables(samples: Samples) -> str:
+    """What each kind of deploy costs with each tool."""
+    rows = []
+    for kind in samples.names("kind"):
+        ours = samples.where(kind=kind, tool="role")
+        for tool in samples.where(kind=kind).names("tool"):
+            own = samples.where(kind=kind, tool=tool)
+            costs = [text(own.having(name).figures(named(name)), 1) or "-" for name in COSTS]
+            tasks = text(own.having("tasks").figures(named("tasks"))) or "-"
+            against = "" if tool == "role" else text(ours.ratios(named("seconds"), own), 2)
+            rows.append([f"{kind}, {tool}", *costs, tasks.partition(" ")[0], against])
+    return table(["", "seconds", "CPU s, controller", "CPU s, host", "tasks", "role / it, seconds"], rows)
+
+
+def pauses_tables(samples: Samples) -> str:
+    """What clients see of each way to change what serves."""
+    rows = []
+    for boot in sorted(samples.names("boot")):
+        nothing = samples.where(boot=boot, way="nothing")
+        for way in samples.names("way"):
+            own = samples.where(boot=boot, way=way)
+            cells = [text(own.figures(named(name))) for name in ("p50", "p99", "p99.9", "pause")]
+            ratio = text(own.ratios(named("p99.9"), nothing), 1 if way != "handover" else 2)
+            answered, refused = (sum(own.figures(named(name))) for name in ("requests", "failures"))
+            rows.append([f"{boot:g} s, {way}", *cells, ratio, f"{refused:.0f} of {answered + refused:.0f}"])
+    head = ["boot, change", "p50, ms", "p99, ms", "p99.9, ms", "longest pause, ms", "p99.9 / nothing's", "refused"]
+    return table(head, rows)
+
+
+def growth_tables(samples: Samples) -> str:
+    """How the cost of a deploy grows with hosts, releases and files."""
+    rows = []
+    for what in samples.names("what"):
+        for size in samples.where(what=what).names("size"):
+            for kind in samples.names("kind"):
+                own = samples.where(what=what, size=size, kind=kind)
+                rows.append([f"{size} {what}, {kind}", *(text(own.figures(named(name)), 1) for name in COSTS)])
+    return table(["", "seconds", "CPU s, controller", "CPU s, hosts in all"], rows)
+
+
 # --- Plots ------------------------------------------------------------------------------------------
 
 WIDTH, NAME, BAR, GAP = 760, 130, 18, 10
@@ -207,7 +269,11 @@ def bars(title: str, rows: Sequence[tuple[str, Sequence[float], str]], top: int)
     return "\n".join(lines), y - top + GAP
 
 
-def plot(panels: Sequence[tuple[str, Sequence[tuple[str, Sequence[float], str]]]]) -> str:
+Panels = Sequence[tuple[str, Sequence[tuple[str, Sequence[float], str]]]]
+"""Titles with rows, each a name, the parts of its bar, and a label."""
+
+
+def plot(panels: Panels) -> str:
     """An SVG with one panel below the other."""
     drawn, top = [], 0
     for title, rows in panels:
@@ -219,16 +285,44 @@ def plot(panels: Sequence[tuple[str, Sequence[tuple[str, Sequence[float], str]]]
     return "\n".join([f"{head} {font}>", f'<rect width="{WIDTH}" height="{top}" fill="white"/>', *drawn, "</svg>\n"])
 
 
-def plot_of(samples: Samples, servers: Sequence[str]) -> str:
+def served(samples: Samples) -> Panels:
     """Requests per second, and the CPU time of one in the server and in the journal."""
     rates, costs = [], []
-    for server in servers:
+    for server in sorted(samples.names("server")):
         own = samples.where(server=server)
         per_second = own.figures(rate)
         cpu, journal = (median(own.figures(named(name))) for name in ("cpu", "journal"))
         rates.append((server, [median(per_second)], text(per_second)))
         costs.append((server, [cpu, journal], f"{cpu:.0f} + {journal:.0f}"))
-    return plot([("Requests per second", rates), ("CPU time of a request, µs: server + journal", costs)])
+    return [("Requests per second", rates), ("CPU time of a request, µs: server + journal", costs)]
+
+
+def panels(samples: Samples, title: str, panel: str, row: str, figure: str, digits: int) -> Panels:
+    """One figure, by what tells the rows of a panel apart, in a panel for each of something else."""
+    drawn = []
+    for value in samples.names(panel):
+        rows = []
+        for name in samples.where(**{panel: value}).names(row):
+            figures = samples.where(**{panel: value, row: name}).figures(named(figure))
+            rows.append((str(name), [median(figures)], text(figures, digits)))
+        drawn.append((title.format(value), rows))
+    return drawn
+
+
+PARTS: dict[str, tuple[Callable[[Samples], str], Callable[[Samples], Panels]]] = {
+    "logging": (logging_tables, served),
+    "serving": (serving_tables, lambda s: served(s.where(path="/", workers=2, close=False))),
+    "idle": (idle_tables, lambda s: panels(s, "Requests per second of {}", "server", "idle", "rate", 0)),
+    "deploys": (deploys_tables, lambda s: panels(s, "{}, seconds", "kind", "tool", "seconds", 1)),
+    "pauses": (pauses_tables, lambda s: panels(s, "p99.9 when it boots in {} s, ms", "boot", "way", "p99.9", 0)),
+    "growth": (
+        growth_tables,
+        lambda s: panels(
+            s.where(kind="code"), "A release of changed code by {}, seconds", "what", "size", "seconds", 1
+        ),
+    ),
+}
+"""The tables of each part, and its plot."""
 
 
 def main() -> None:
@@ -239,17 +333,14 @@ def main() -> None:
     objects = [json.loads(line) for line in lines]
     machine = next(entry for entry in objects if "kernel" in entry)
     samples = Samples(entry for entry in objects if "round" in entry)
-    if part == "logging":
-        tables, plotted = logging_tables(samples), samples
-    else:
-        tables, plotted = serving_tables(samples), samples.where(path="/", workers=2, close=False)
-    (docs / f"performance/{part}.svg").write_text(plot_of(plotted, sorted(plotted.servers())))
+    tables, plotted = PARTS[part]
+    (docs / f"performance/{part}.svg").write_text(plot(plotted(samples)))
     begin, end = f"<!-- {part}: written by bench/report.py -->", f"<!-- {part}: end -->"
     head, _, rest = page.read_text().partition(begin)
     _, found, tail = rest.partition(end)
     if not found:
         sys.exit(f"{page} has no lines {begin} and {end}")
-    page.write_text(f"{head}{begin}\n{machine_text(machine)}\n\n{tables}\n{end}{tail}")
+    page.write_text(f"{head}{begin}\n{machine_text(machine)}\n\n{tables(samples)}\n{end}{tail}")
 
 
 if __name__ == "__main__":

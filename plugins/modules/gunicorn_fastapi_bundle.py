@@ -337,6 +337,7 @@ def main() -> None:
             "before": {"type": "dict", "required": True},
         },
         supports_check_mode=True,
+        no_log=True,  # its arguments contain the application's variables, which are not for the system's log
     )
     try:
         module.exit_json(**bundle(**module.params))

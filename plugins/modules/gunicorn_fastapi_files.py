@@ -55,6 +55,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={"files": {"type": "list", "elements": "dict", "required": True}},
         supports_check_mode=True,
+        no_log=True,  # its arguments contain the files, which are not for the system's log
     )
     files = module.params["files"]
     shown = [difference(wanted) for wanted in files]

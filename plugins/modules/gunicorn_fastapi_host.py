@@ -283,6 +283,7 @@ def main() -> None:
             "installed": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
+        no_log=True,  # its arguments contain the files, which are not for the system's log
     )
     module.exit_json(changed=False, **Host(module).look())
 

@@ -450,7 +450,6 @@ class Handover:
         """Put the release's unit in place and restart on it. Puts the old one back when that fails."""
         app = self.app
         before = app.unit.read_text() if app.unit.exists() else ""
-        os.sync()  # what the unit names has to be on the disk before the unit is
         durable(app.unit, self.unit_text(app.service))
         run("systemctl", "daemon-reload")
         try:
@@ -545,8 +544,8 @@ def remove_instance(app: App, kind: str) -> None:
     run("systemctl", "stop", *names, check=False)
     for file in files:
         file.unlink(missing_ok=True)
+    # A stopped unit that nothing refers to is forgotten without a reload, unless it is remembered as failed.
     run("systemctl", "reset-failed", *names, check=False)
-    run("systemctl", "daemon-reload")
 
 
 def record(app: App, before: str, after: str, outcome: str, reason: str, seconds: float | None) -> None:

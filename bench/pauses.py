@@ -2,20 +2,20 @@
 
 The handover of this role against a plain unit that is restarted, told to reload (HUP), or stopped and
 started, all with the same application, two workers and 100 requests a second, each on a connection of its
-own. The raw figures are added to FILE; bench/deploy_report.py reads them.
+own. What nothing does takes as long as the handover did, so that both have as many requests.
 
-    python3 bench/pause.py FILE [--rounds 2] [--quick]
+    python3 bench/pauses.py [--rounds 1] [--quick]
 """
 
-import argparse
 import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import deploy_hosts as hosts
+import hosts
 
 HOST = "bench4"
 BOOTS = (0.3, 3, 10)
@@ -32,9 +32,8 @@ ExecReload=/bin/kill -HUP $MAINPID
 """
 
 WAYS = {
-    "handover, nothing happens": (80, "true"),
     "handover": (80, "fastapictl restart"),
-    "plain, nothing happens": (8000, "true"),
+    "nothing": (80, "sleep {seconds:.2f}"),
     "systemctl restart": (8000, "systemctl restart bench"),
     "HUP": (8000, "systemctl reload bench"),
     "stop, then start": (8000, "systemctl stop bench; sleep 0.5; systemctl start bench"),
@@ -58,7 +57,7 @@ def prepare() -> None:
         variables = {"gunicorn_fastapi_app_source": str(source), "gunicorn_fastapi_workers": 2}
         hosts.playbook(hosts.SITE, [HOST], variables)
     hosts.on_host(HOST, "mkdir", "-p", "/opt/bench", "/etc/systemd/system/fastapi.service.d")
-    write("/opt/bench/load.py", (hosts.ROOT / "bench/pause_load.py").read_text())
+    write("/opt/bench/pause_load.py", (hosts.ROOT / "bench/pause_load.py").read_text())
 
 
 def boots_in(boot: float) -> None:
@@ -69,30 +68,20 @@ def boots_in(boot: float) -> None:
     hosts.on_host(HOST, "systemctl", "restart", "fastapi", "bench")
 
 
-def main() -> None:
-    """Measure, and keep the figures."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="one round of the fastest boot, to see that it works")
-    options = parser.parse_args()
-
-    known: dict[str, Any] = json.loads(options.file.read_text()) if options.file.exists() else {"figures": []}
-    known["machine"] = hosts.machine()
-    prepare()
-    done = max((figure["round"] for figure in known["figures"]), default=-1) + 1
-    for number in range(done, done + (1 if options.quick else options.rounds)):
-        for boot in BOOTS[: 1 if options.quick else None]:
-            boots_in(boot)
-            for way, (port, command) in WAYS.items():
-                # What a reload begins goes on after its command is over.
-                load = ["nice", "-n", "10", "python3", "/opt/bench/load.py", str(port), str(boot + 4), command]
-                figure = json.loads(hosts.on_host(HOST, *load))
-                known["figures"].append({"round": number, "boot": boot, "way": way, **figure})
-                options.file.write_text(json.dumps(known, indent=1) + "\n")
-                print(number, boot, way, figure, flush=True)
-    hosts.destroy([HOST])
+def measure(number: int, quick: bool) -> Iterator[dict[str, Any]]:
+    """One round."""
+    if number == 1:
+        prepare()
+    seconds = 0.0
+    for boot in BOOTS[: 1 if quick else None]:
+        boots_in(boot)
+        for way, (port, command) in WAYS.items():
+            # What a reload begins goes on after its command is over.
+            about = [str(port), str(boot + 4), command.format(seconds=seconds)]
+            figure = json.loads(hosts.on_host(HOST, "python3", "/opt/bench/pause_load.py", *about))
+            seconds = figure["command_seconds"] if way == "handover" else seconds
+            yield {"boot": boot, "way": way, **figure}
 
 
 if __name__ == "__main__":
-    main()
+    hosts.measured(measure, rounds=1)

@@ -1,8 +1,10 @@
 """Hosts in containers for the measurements of deploys, and what a command costs there and here.
 
-Ansible reaches them by ssh with pipelining, as it reaches a real server.
+Ansible reaches them by ssh with pipelining, as it reaches a real server. What uses them runs on the
+controller and prints JSON objects, one a line: first the machine, then a sample for each measurement.
 """
 
+import argparse
 import hashlib
 import json
 import os
@@ -13,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +100,8 @@ def playbook(path: Path, hosts: Iterable[str], variables: dict[str, Any] | None 
 def fresh(hosts: Iterable[str]) -> None:
     """Replace hosts by clean ones."""
     names = list(hosts)
-    destroy(names)
+    playbook(ROOT / "molecule/destroy.yml", names)
     playbook(ROOT / "molecule/create.yml", names)
-
-
-def destroy(hosts: Iterable[str]) -> None:
-    """Remove hosts."""
-    playbook(ROOT / "molecule/destroy.yml", hosts)
 
 
 def wait_until_answered(host: str, limit: float = 60) -> float:
@@ -120,14 +117,25 @@ def wait_until_answered(host: str, limit: float = 60) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """What the figures depend on, without any name or address."""
     model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = re.search(r"^MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
     return {
-        "date": time.strftime("%Y-%m-%d"),
         "cpus": len(os.sched_getaffinity(0)),
         "cpu": model.group(1) if model else platform.machine(),
-        "memory_gib": round(int(memory.group(1)) / 2**20, 1) if memory else None,
+        "memory_gib": round(int(memory.group(1)) / 2**20) if memory else None,
         "kernel": platform.release(),
-        "controller_python": platform.python_version(),
+        "python": platform.python_version(),
     }
+
+
+def measured(measure: Callable[[int, bool], Iterator[dict[str, Any]]], rounds: int) -> None:
+    """Print what a measurement yields, which is told the number of the round and whether it has to be quick."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="one round of as little as shows that it works")
+    parser.add_argument("--rounds", type=int, default=rounds)
+    options = parser.parse_args()
+    print(json.dumps(machine()), flush=True)
+    for number in range(1, 2 if options.quick else options.rounds + 1):
+        for sample in measure(number, options.quick):
+            print(json.dumps({"round": number, **sample}), flush=True)

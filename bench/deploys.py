@@ -1,20 +1,18 @@
 """What a deploy costs: this role against a plain playbook and against the shape of Ansistrano's deploy.
 
 Each round takes three clean hosts and measures every kind of change with one tool after the other, so that
-what disturbs the machine disturbs them all. The raw figures are added to FILE; bench/deploy_report.py reads them.
+what disturbs the machine disturbs them all.
 
-    python3 bench/deploy.py FILE [--rounds 5] [--quick]
+    python3 bench/deploys.py [--rounds 3] [--quick]
 """
 
-import argparse
-import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import deploy_hosts as hosts
+import hosts
 
 BASELINES = hosts.ROOT / "bench/baselines"
 ADDED = """itsdangerous==2.2.0 \\
@@ -65,8 +63,8 @@ def timed_on_host(command: str) -> dict[str, float]:
     return {"seconds": float(printed.split()[-1]), "host_cpu": hosts.cpu(HOSTS["role"]) - before}
 
 
-def measure(number: int, quick: bool, keep: Callable[[str, str, dict[str, float]], None]) -> None:
-    """One round. Each result is handed to `keep` at once."""
+def measure(number: int, quick: bool) -> Iterator[dict[str, Any]]:
+    """One round."""
     tools = list(HOSTS)[: 2 if quick else None]
     first = number % len(tools)
     order = tools[first:] + tools[:first]
@@ -83,40 +81,15 @@ def measure(number: int, quick: bool, keep: Callable[[str, str, dict[str, float]
         }
         for kind in list(kinds)[: 2 if quick else None]:
             for tool in order:
-                keep(kind, tool, kinds[kind](tool))
-        if quick:
-            return
+                yield {"kind": kind, "tool": tool, **kinds[kind](tool)}
+    if not quick:
         for kind, command in {
             "rollback on the host": "fastapictl rollback",
             "stop": "systemctl stop fastapi",
             "boot": "systemctl start fastapi",
         }.items():
-            keep(kind, "role", timed_on_host(command))
-
-
-def main() -> None:
-    """Measure, and keep the figures."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--quick", action="store_true", help="one round of two kinds with two tools, to see that it works"
-    )
-    options = parser.parse_args()
-
-    known: dict[str, Any] = json.loads(options.file.read_text()) if options.file.exists() else {"figures": []}
-    known["machine"] = hosts.machine()
-    done = max((figure["round"] for figure in known["figures"]), default=-1) + 1
-    for number in range(done, done + (1 if options.quick else options.rounds)):
-
-        def keep(kind: str, tool: str, figure: dict[str, float], number: int = number) -> None:
-            known["figures"].append({"round": number, "kind": kind, "tool": tool, **figure})
-            options.file.write_text(json.dumps(known, indent=1) + "\n")
-            print(f"{number} {kind:20} {tool:11}", *(f"{k}={v:.2f}" for k, v in figure.items()), flush=True)
-
-        measure(number, options.quick, keep)
-    hosts.destroy(HOSTS.values())
+            yield {"kind": kind, "tool": "role", **timed_on_host(command)}
 
 
 if __name__ == "__main__":
-    main()
+    hosts.measured(measure, rounds=3)
