@@ -30,6 +30,7 @@ RELEASE = Path("/opt/fastapi/current").resolve()
 BIN = RELEASE / "venv/bin"
 DROP_IN = Path("/run/systemd/system/fastapi.service.d/bench.conf")
 JOURNAL = "systemd-journald.service"
+JOURNAL_DROP_IN = Path("/run/systemd/journald.conf.d/bench.conf")
 
 CONNECTIONS = 64
 """Clients at once. Each sends its next request when it has the answer to the one before."""
@@ -51,11 +52,15 @@ Sample = dict[str, Any]
 
 @dataclass(frozen=True)
 class Server:
-    """A server by its command line, ``{workers}`` in it. The installed service when ``ours``."""
+    """A server by its command line, ``{workers}`` in it. The installed service when ``ours``.
+
+    ``journal``: a setting of journald for as long as it runs.
+    """
 
     name: str
     command: str
     ours: bool = False
+    journal: str = ""
 
     @property
     def unit(self) -> str:
@@ -66,6 +71,7 @@ class Server:
         return 80 if self.ours else 8000
 
     def start(self, workers: int) -> None:
+        configure_journal(self.journal)
         command = f"{BIN}/{self.command.format(workers=workers)}"
         if self.ours:
             DROP_IN.parent.mkdir(parents=True, exist_ok=True)
@@ -106,12 +112,14 @@ LOGGING = [
     Server("ours, plain", OURS % "plain", ours=True),
     Server("ours, json", OURS % "json", ours=True),
     Server("ours, journal", OURS % "journal", ours=True),
+    Server("ours, plain, no syslog", OURS % "plain", ours=True, journal="ForwardToSyslog=no"),
     Server("ours, logs off", OURS % "plain-off", ours=True),
 ]
 
 ADDRESS = "--host 127.0.0.1 --port 8000 --workers {workers}"
 SERVING = [
     Server("ours", OURS % "plain", ours=True),
+    Server("ours, preloaded", OURS % "plain" + " --preload", ours=True),
     Server("specification", STOCK % "logging"),
     Server("uvicorn", f"uvicorn main:app {ADDRESS}"),
     Server("fastapi run", f"fastapi run main.py {ADDRESS}"),
@@ -143,6 +151,17 @@ def run(*command: str) -> str:
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
     return done.stdout
+
+
+def configure_journal(setting: str) -> None:
+    """Have the journal run with this setting and no other of ours."""
+    before = JOURNAL_DROP_IN.read_text() if JOURNAL_DROP_IN.exists() else ""
+    wanted = f"[Journal]\n{setting}\n" if setting else ""
+    if wanted == before:
+        return
+    JOURNAL_DROP_IN.parent.mkdir(parents=True, exist_ok=True)
+    JOURNAL_DROP_IN.write_text(wanted)
+    run("systemctl", "restart", JOURNAL)
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
@@ -357,6 +376,7 @@ def main() -> None:
     finally:
         DROP_IN.unlink(missing_ok=True)
         run("systemctl", "daemon-reload")
+        configure_journal("")
 
 
 if __name__ == "__main__":

@@ -110,7 +110,8 @@ def machine_text(machine: Sample) -> str:
 def logging_tables(samples: Samples) -> str:
     """What each way to log costs."""
     off = samples.where(server="ours, logs off")
-    order = ["stock, logs off", "stock", *(f"ours, {way}" for way in ("logs off", "plain", "json", "journal"))]
+    ways = ("logs off", "plain", "json", "journal", "plain, no syslog")
+    order = ["stock, logs off", "stock", *(f"ours, {way}" for way in ways)]
     rows = []
     for server in order:
         own = samples.where(server=server)
@@ -139,7 +140,9 @@ def logging_tables(samples: Samples) -> str:
 
 def serving_tables(samples: Samples) -> str:
     """Who serves how much, how soon, at what cost."""
-    servers = sorted(samples.names("server"), key=lambda name: (name != "ours", name != "specification", name))
+    servers = sorted(
+        samples.names("server"), key=lambda name: (not name.startswith("ours"), name != "specification", name)
+    )
     loads = [(workers, close) for close in (False, True) for workers in (1, 2, 4)]
     head = ["", *(f"{workers}, {'new' if close else 'kept'}" for workers, close in loads)]
     hello = samples.where(path="/")
@@ -249,7 +252,7 @@ def growth_tables(samples: Samples) -> str:
 
 # --- Plots ------------------------------------------------------------------------------------------
 
-WIDTH, NAME, BAR, GAP = 760, 130, 18, 10
+WIDTH, NAME, BAR, GAP = 760, 150, 18, 10
 
 
 def bars(title: str, rows: Sequence[tuple[str, Sequence[float], str]], top: int) -> tuple[str, int]:

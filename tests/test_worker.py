@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
+from gunicorn_fastapi.accept import Shares
 from gunicorn_fastapi.protocol import Guard
 from gunicorn_fastapi.worker import DrainingServer
 from load import Generator, Load, Result
@@ -371,7 +372,7 @@ def test_connection_with_unread_bytes_is_not_closed() -> None:
             server.server_state.connections.clear()
 
     config = Config(app="counting_app:app", lifespan="off", log_config=None)
-    server = DrainingServer(config, drain_timeout=0, graceful_timeout=PATIENCE, guard=Guard())
+    server = DrainingServer(config, drain_timeout=0, graceful_timeout=PATIENCE, guard=Guard(), shares=Shares())
     server.lifespan = LifespanOff(config)
     server.servers = []
     server.should_exit = True

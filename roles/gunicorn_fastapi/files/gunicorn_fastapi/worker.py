@@ -30,6 +30,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
+from gunicorn_fastapi.accept import Acceptor, Shares
 from gunicorn_fastapi.log import RequestContext
 from gunicorn_fastapi.protocol import Guard, GuardedProtocol
 
@@ -50,20 +51,42 @@ class DrainingServer(Server):
 
     ``drain_timeout``: seconds that a connection may be idle during the stop before it is closed.
     ``graceful_timeout``: seconds that the whole stop may take; what runs then is cancelled.
-    ``guard``: closes the connections of those who keep the worker waiting.
+    ``guard``: closes the connections of those who keep the worker waiting. ``shares``: what each worker has.
     """
 
-    def __init__(self, config: Config, drain_timeout: float, graceful_timeout: float, guard: Guard) -> None:
+    def __init__(
+        self, config: Config, drain_timeout: float, graceful_timeout: float, guard: Guard, shares: Shares
+    ) -> None:
         super().__init__(config)
         self.guard = guard
+        self.shares = shares
         self.drain_timeout = drain_timeout
         self.graceful_timeout = graceful_timeout
         self._idle_since: dict[Any, float] = {}
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second, and more often during a stop."""
+        if not self.should_exit:
+            self.shares.tell(len(self.server_state.connections))
+            self.shares.look()
         self.guard.look(self.server_state.connections, asyncio.get_running_loop().time())
         return await super().on_tick(counter)
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Start as uvicorn does, but take connections in turn with the other workers. TLS is left to uvicorn."""
+        if self.config.ssl or not sockets:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        protocol_class: Any = self.config.http_protocol_class
+        protocol = functools.partial(
+            protocol_class,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        for listener in sockets:
+            self.servers.append(Acceptor(listener, protocol, self.server_state.connections, self.shares))  # type: ignore[arg-type]
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """Drain, then shut down as uvicorn does.
@@ -83,6 +106,7 @@ class DrainingServer(Server):
             await self._tick()
 
         self.should_exit = True
+        self.shares.leave()
         deadline = time.monotonic() + self.graceful_timeout - RESERVE
         # Only this process's descriptors: the socket stays open in the master, its queue unharmed.
         for server in self.servers:
@@ -178,6 +202,9 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
     body_max: int = 0
     """Bytes that the body of a request may have; 0 is no bound."""
 
+    shares = Shares()
+    """Made when the master imports this."""
+
     async def _serve(self) -> None:
         """Serve until told to stop; exit with gunicorn's boot error when the start failed.
 
@@ -189,7 +216,8 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         guard = self._guard()
         if self.config.http_protocol_class is HttpToolsProtocol:
             self.config.http_protocol_class = functools.partial(GuardedProtocol, guard)
-        server = DrainingServer(self.config, self.drain_timeout, self.cfg.graceful_timeout, guard)
+        server = DrainingServer(self.config, self.drain_timeout, self.cfg.graceful_timeout, guard, self.shares)
+        self.shares.join(self.age)
         self._install_sigquit_handler()
         # Plain sockets instead of gunicorn's wrappers: uvloop closes a wrapper's descriptor behind
         # its back, and the wrapper would later close whatever has the same number by then.
