@@ -30,7 +30,7 @@ RELEASE = Path("/opt/fastapi/current").resolve()
 BIN = RELEASE / "venv/bin"
 DROP_IN = Path("/run/systemd/system/fastapi.service.d/bench.conf")
 JOURNAL = "systemd-journald.service"
-JOURNAL_DROP_IN = Path("/run/systemd/journald.conf.d/bench.conf")
+JOURNAL_DROP_IN = Path("/run/systemd/journald.conf.d/zz-bench.conf")
 
 CONNECTIONS = 64
 """Clients at once. Each sends its next request when it has the answer to the one before."""
@@ -119,7 +119,6 @@ LOGGING = [
 ADDRESS = "--host 127.0.0.1 --port 8000 --workers {workers}"
 SERVING = [
     Server("ours", OURS % "plain", ours=True),
-    Server("ours, preloaded", OURS % "plain" + " --preload", ours=True),
     Server("specification", STOCK % "logging"),
     Server("uvicorn", f"uvicorn main:app {ADDRESS}"),
     Server("fastapi run", f"fastapi run main.py {ADDRESS}"),
@@ -131,6 +130,12 @@ SERVING = [
     ),
 ]
 """The other servers with their own defaults and their access logs on."""
+
+PRELOADED = Server("ours, preloaded", OURS % "plain" + " --preload", ours=True)
+"""One whose workers share what the application has imported."""
+
+PATIENT = Server("ours beside idle connections", OURS % "plain" + " --keep-alive 75", ours=True)
+"""One that does not close them meanwhile."""
 
 
 def write_logs_off() -> None:
@@ -300,6 +305,8 @@ def measure_serving(rounds: Sequence[int], *, quick: bool) -> Iterator[Sample]:
                     if workers == max(numbers):
                         for close in (False, True):
                             yield {**about, "close": close, "spread": spread(server, seconds, close=close)}
+            with started(PRELOADED, workers):
+                yield {"server": PRELOADED.name, "workers": workers, "round": number, "memory": memory(PRELOADED.unit)}
 
 
 def spread(server: Server, seconds: int, *, close: bool) -> list[int]:
@@ -315,14 +322,13 @@ def measure_idle(rounds: Sequence[int], *, quick: bool) -> Iterator[Sample]:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * IDLE[-1]), hard))
     for number in rounds:
-        with started(SERVING[0], 2):
+        with started(PATIENT, 2):
             for count in in_any_order(IDLE[: 2 if quick else None], number):
-                with idle(SERVING[0], count) as poll:
-                    # Within the 5 seconds after which the service closes them.
-                    sample = load(SERVING[0], "/", 1 if quick else 2)
+                with idle(PATIENT, count) as poll:
+                    sample = load(PATIENT, "/", 1 if quick else 2)
                     closed = len(poll.poll(0))
                 yield {
-                    "server": "ours beside idle connections",
+                    "server": PATIENT.name,
                     "round": number,
                     "idle": count,
                     "closed": closed,
@@ -354,7 +360,7 @@ def in_any_order(what: Sequence[Any], seed: int) -> list[Any]:
     return random.Random(seed).sample(what, len(what))
 
 
-PARTS = {"logging": (measure_logging, 7), "serving": (measure_serving, 3), "idle": (measure_idle, 3)}
+PARTS = {"logging": (measure_logging, 5), "serving": (measure_serving, 3), "idle": (measure_idle, 3)}
 """What measures each part, and in how many rounds."""
 
 

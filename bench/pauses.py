@@ -77,7 +77,8 @@ def measure(number: int, quick: bool) -> Iterator[dict[str, Any]]:
         boots_in(boot)
         for way, (port, command) in WAYS.items():
             # What a reload begins goes on after its command is over.
-            about = [str(port), str(boot + 4), command.format(seconds=seconds)]
+            after = boot + 4 if way == "HUP" else 1
+            about = [str(port), str(after), command.format(seconds=seconds)]
             figure = json.loads(hosts.on_host(HOST, "python3", "/opt/bench/pause_load.py", *about))
             seconds = figure["command_seconds"] if way == "handover" else seconds
             yield {"boot": boot, "way": way, **figure}

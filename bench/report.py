@@ -140,12 +140,10 @@ def logging_tables(samples: Samples) -> str:
 
 def serving_tables(samples: Samples) -> str:
     """Who serves how much, how soon, at what cost."""
-    servers = sorted(
-        samples.names("server"), key=lambda name: (not name.startswith("ours"), name != "specification", name)
-    )
+    hello = samples.where(path="/")
+    servers = sorted(hello.names("server"), key=lambda name: (name != "ours", name != "specification", name))
     loads = [(workers, close) for close in (False, True) for workers in (1, 2, 4)]
     head = ["", *(f"{workers}, {'new' if close else 'kept'}" for workers, close in loads)]
-    hello = samples.where(path="/")
 
     def each(cell: Callable[[Samples, Samples], str]) -> str:
         """A row for each server, a column for each number of workers and kind of connection."""
@@ -178,7 +176,7 @@ def serving_tables(samples: Samples) -> str:
             table(["", "requests/s", "p50, ms", "p99, ms", "p99.9, ms", "CPU, µs", "journal, µs"], rows),
         ]
     rows = []
-    for server in servers:
+    for server in [*servers, "ours, preloaded"]:
         memory = [
             text([value / 2**20 / workers for value in own.figures(named("memory"))])
             for workers in (1, 2, 4)

@@ -16,13 +16,14 @@ import time
 from collections.abc import Callable, Iterator, MutableMapping
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from conftest import StartServer
 from gunicorn_fastapi import log
 from gunicorn_fastapi.log import Formatter, JournalHandler, JsonFormatter, Request, RequestContext
 from servers import BIN, eventually, free_port
+from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
 FILES = Path(__file__).parent.parent / "roles/gunicorn_fastapi/files"
 SPECIFIED = "%(asctime)s - %(levelname)s - %(name)s - %(message)s"
@@ -512,55 +513,128 @@ FORMATTERS: dict[str, Callable[[], logging.Formatter]] = {
 }
 
 
-PATHS = [
-    "/",
-    "/a?b=c",
-    "/%0A",
-    '/"\\',
-    "/ä\u2028",
-    "/\n<0>x\x1b",
-    "/\udcff",
-    "/" + "x" * log.PATH,
-    "/" + "x" * log.LINE,
-]
+SCOPE: dict[str, Any] = {
+    "type": "http",
+    "headers": [],
+    "client": ("127.0.0.1", 12345),
+    "method": "GET",
+    "path": "/",
+    "query_string": b"",
+    "http_version": "1.1",
+}
+
+
+class Cycle:
+    """A request of uvicorn, as far as its access line goes."""
+
+    def __init__(self, scope: dict[str, Any]) -> None:
+        self.scope = scope
+        self.access_log = True
+        self.disconnected = False
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start" and self.access_log and not self.disconnected:
+            words = '%s - "%s %s HTTP/%s" %d'
+            target, version = get_path_with_query_string(cast(Any, self.scope)), self.scope["http_version"]
+            client = get_client_addr(cast(Any, self.scope))
+            logging.getLogger("uvicorn.access").info(
+                words, client, self.scope["method"], target, version, message["status"]
+            )
+
+
+async def served(scope: dict[str, Any], status: int, *, early: bool) -> bool:
+    """Answer a request; whether its line was taken before uvicorn had words for it. Never, unless ``early``."""
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status})
+
+    cycle = Cycle(scope)
+
+    async def in_between(message: Any) -> None:
+        await cycle.send(message)
+
+    await log.RequestContext(app)(scope, None, cycle.send if early else in_between)
+    return not cycle.access_log
+
+
+def take(path: str) -> None:
+    """Answer a request for a path in the way in which the worker does."""
+    asyncio.run(served({**SCOPE, "path": path}, 200, early=True))
+    for handler in logging.getLogger("uvicorn.access").handlers:
+        handler.flush()
+
+
+CLIENTS: list[Any] = [("127.0.0.1", 12345), ("::1", 1), None]
+
+TARGETS = [("/", b""), ("/a b", b"c=d&e"), ("/\n<0>x\x1b", b""), ("/x", b"\x1b"), ("/\xe4", b"")]
+TARGETS += [("/" + "x" * log.PATH, b""), ("/", b"x" * log.PATH), ("/healthz", b""), ("/healthz", b"a")]
 
 
 @pytest.mark.parametrize("fields", [False, True])
 @pytest.mark.parametrize("form", FORMATTERS)
-@pytest.mark.parametrize("answering", [True, False])
-def test_the_short_cut_of_an_access_line_changes_nothing(
-    journal: FakeJournal,
-    attach: Attach,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-    fields: bool,
-    form: str,
-    answering: bool,
+def test_a_line_that_is_taken_before_uvicorn_tells_it_is_the_same(
+    journal: FakeJournal, attach: Attach, monkeypatch: pytest.MonkeyPatch, fields: bool, form: str
 ) -> None:
-    if answering:
-        request.getfixturevalue("request_in_progress")
     monkeypatch.setattr(time, "time", lambda: 1687343204.125)
     monkeypatch.setattr(time, "time_ns", lambda: 1687343204125000000)
     monkeypatch.setattr(Request, "milliseconds", lambda _, now: 1.5 if now else 0)
-    attach(JournalHandler("app", fields=fields, server_errors="ERROR"), FORMATTERS[form]())
-    logger = logging.getLogger("uvicorn.access")
-    assert type(logger) is log.AccessLogger
-    for number, (path, status) in enumerate([(path, 200) for path in PATHS] + [("/", 404), ("/", 500)]):
-        answer(path, status)
-        logging.Logger.info(logger, '%s - "%s %s HTTP/%s" %d', "127.0.0.1:12345", "GET", path, "1.1", status)
-        short, ordinary = journal.wait_for(2 * number + 2)[-2:]
-        assert short == ordinary
+    handler = attach(
+        JournalHandler("app", fields=fields, quiet=["/healthz"], server_errors="ERROR"), FORMATTERS[form]()
+    )
+    expected = 0
+    for client in CLIENTS:
+        for path, query in TARGETS:
+            for status in (200, 404, 500):
+                about = {"client": client, "method": "GET", "path": path, "query_string": query, "http_version": "1.1"}
+                scope = {"type": "http", "headers": [(b"x-request-id", b"the-id")], **about}
+                early = asyncio.run(served(scope, status, early=True))
+                asyncio.run(served(scope, status, early=False))
+                handler.flush()
+                plain = path.isprintable() and query.isascii() and query.decode().isprintable()
+                short = len(path) + len(query) <= log.PATH
+                cuts = isinstance(handler.formatter, Formatter | JsonFormatter) and handler.formatter.short_cut
+                assert early == (plain and short and status < 500 and cuts)
+                if (path, query, status) != ("/healthz", b"", 200):
+                    expected += 2
+                    taken, ordinary = journal.wait_for(expected)[-2:]
+                    assert taken == ordinary
+    assert len(journal.records) == expected
+
+
+def test_a_request_whose_client_has_gone_is_not_logged(journal: FakeJournal, attach: Attach) -> None:
+    handler = attach(JournalHandler("app"), Formatter("%(message)s"))
+    cycle = Cycle(SCOPE)
+    cycle.disconnected = True
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+
+    asyncio.run(log.RequestContext(app)(cycle.scope, None, cycle.send))
+    handler.flush()
+    fail()
+    assert "LookupError" in journal.wait_for(1)[0]["MESSAGE"]
+
+
+@pytest.mark.parametrize("type_", ["lifespan", "websocket"])
+def test_what_is_no_request_is_left_to_uvicorn(attach: Attach, type_: str) -> None:
+    attach(JournalHandler("app"), Formatter("%(message)s"))
+    cycle = Cycle({"type": type_, "headers": []})
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": f"{type_}.accept"})
+
+    asyncio.run(log.RequestContext(app)(cycle.scope, None, cycle.send))
+    assert cycle.access_log
 
 
 @pytest.mark.parametrize("fields", [False, True])
 @pytest.mark.parametrize("form", ["plain", "json", "json with members"])
-@pytest.mark.usefixtures("request_in_progress")
 def test_the_short_cut_makes_no_record(
     journal: FakeJournal, attach: Attach, monkeypatch: pytest.MonkeyPatch, fields: bool, form: str
 ) -> None:
     attach(JournalHandler("app", fields=fields), FORMATTERS[form]())
     monkeypatch.delattr(logging.Logger, "makeRecord")
-    answer("/a")
+    take("/a")
     assert "/a" in str(journal.wait_for(1)[0])
 
 
@@ -569,17 +643,17 @@ def test_the_short_cut_heeds_filters_levels_and_other_handlers(journal: FakeJour
     logger = logging.getLogger("uvicorn.access")
     for filterer in (handler, logger):
         filterer.addFilter(_is_odd)
-        answer("/2", 200)
-        answer("/3", 200)
+        take("/2")
+        take("/3")
         filterer.removeFilter(_is_odd)
     for leveled in (handler, logger):
         leveled.setLevel(logging.WARNING)
-        answer("/4", 200)
+        take("/4")
         leveled.setLevel(logging.INFO)
     second = JournalHandler("second")
     second.setFormatter(Formatter("also %(message)s"))
     logger.addHandler(second)
-    answer("/5", 200)
+    take("/5")
     logger.removeHandler(second)
     second.close()
     lines = [record["line"].split() for record in journal.wait_for(4)]

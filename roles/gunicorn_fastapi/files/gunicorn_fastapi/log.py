@@ -16,9 +16,9 @@ The journal takes records in two ways. What is written to standard output is che
 system call, but it ends a record at each newline. Its own protocol takes any record with any fields, one
 per system call. So lines go the first way, and tracebacks the second; with fields all do.
 
-There are as many access lines as requests. So they take a short cut wherever the result is the same: no
-LogRecord is made (:class:`AccessLogger`), and they are formatted when they are written, many at once. That
-costs a fraction of what each would cost between two pieces of work that have nothing to do with it.
+There are as many access lines as requests. So they take a short cut wherever the result is the same: they are
+taken before uvicorn puts them into words, no LogRecord is made, and they are formatted when they are written, many
+at once. That costs a fraction of what each would cost between two pieces of work that have nothing to do with it.
 """
 
 import asyncio
@@ -42,6 +42,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, cast
+from urllib.parse import quote
 
 from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 
@@ -124,9 +125,12 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         identifier = _incoming_id(scope["headers"]) or f"{random.getrandbits(64):016x}"
+        request = Request(identifier)
         # Never reset: the server's own records about this request come after the application has returned.
-        current.set(Request(identifier))
+        current.set(request)
         header = (REQUEST_ID, identifier.encode())
+        # Where uvicorn keeps whether it logs this request.
+        cycle: Any = getattr(send, "__self__", None)
 
         async def send_with_id(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -137,6 +141,9 @@ class RequestContext:
                 else:
                     headers.append(header)
                     message = {**message, "headers": headers}
+                # Of a client that has gone it logs nothing.
+                if getattr(cycle, "access_log", False) and not cycle.disconnected:
+                    cycle.access_log = not _take(scope, request, message["status"])
             await send(message)
 
         await self.app(scope, receive, send_with_id)
@@ -154,9 +161,33 @@ Answered = tuple[str, str, str, str, int]
 """The client's address and port, the method, the path with its query, the HTTP version, the status."""
 
 
-AccessLine = tuple[float, float, Request | None, str, Answered]
-"""An access line that is formatted later: when (``time.time()`` and ``time.perf_counter()``), about which
-request, uvicorn's words for it, and what goes into them."""
+WORDS = '%s - "%s %s HTTP/%s" %d'
+"""uvicorn's words for a request."""
+
+
+AccessLine = tuple[float, float, Request, tuple[str, int] | None, str, str, bytes, str, int]
+"""An access line that is put into words later: when (``time.time()`` and ``time.perf_counter()``), about which request;
+of its scope the client, the method, the path, the query and the HTTP version; the status."""
+
+
+def in_words(line: AccessLine) -> Answered:
+    """What uvicorn would have said."""
+    _, _, _, client, method, path, query, version, status = line
+    address = f"{client[0]}:{client[1]}" if client else ""
+    target = f"{quote(path)}?{query.decode()}" if query else quote(path)
+    return address, method, target, version, status
+
+
+def _take(scope: Any, request: Request, status: int) -> bool:
+    """Log a request before uvicorn tells of it, if one :class:`JournalHandler` is all that hears of it."""
+    logger = _access_logger
+    if len(logger.handlers) != 1 or logger.propagate or logger.filters or not logger.isEnabledFor(logging.INFO):
+        return False
+    handler = logger.handlers[0]
+    return type(handler) is JournalHandler and handler.take(scope, request, status)
+
+
+_access_logger = logging.getLogger("uvicorn.access")
 
 
 def answered(record: logging.LogRecord) -> Answered | None:
@@ -224,20 +255,21 @@ class Formatter(logging.Formatter):
         record.request_id = request.id if request else "-"
         return super().formatMessage(record)
 
-    def format_access(self, line: AccessLine) -> str:
+    def format_access(self, line: AccessLine, access: Answered) -> str:
         """What format() makes of the record of this request, where there is a ``short_cut``."""
-        created, _, request, template, access = line
+        created, request = line[0], line[2]
         return cast(str, self._fmt) % {
             "asctime": f"{self._seconds.text(created)},{int(created % 1 * 1000):03d}",
             "levelname": "INFO",
             "name": "uvicorn.access",
-            "message": template % access,
-            "request_id": request.id if request else "-",
+            "message": WORDS % access,
+            "request_id": request.id,
         }
 
     def _needs_no_record(self) -> bool:
         try:
-            return self.format_access((0, 0, None, "%s %s %s %s %d", ("", "", "", "", 0))).isprintable()
+            line: AccessLine = (0, 0, Request(""), None, "", "", b"", "", 0)
+            return self.format_access(line, in_words(line)).isprintable()
         except (KeyError, TypeError):
             return False
 
@@ -275,19 +307,16 @@ class JsonFormatter(logging.Formatter):
             line["stack"] = record.stack_info
         return self._encode(line | {"pid": record.process} | self._static)
 
-    def format_access(self, line: AccessLine) -> str:
+    def format_access(self, line: AccessLine, access: Answered) -> str:
         """What format() makes of the record of this request, where there is a ``short_cut``."""
-        created, now, request, template, access = line
+        created, now, request, *_ = line
         client, method, path, _, status = access
-        identifier = duration = ""
-        if request is not None:
-            identifier = f'"request_id":"{request.id}",'
-            duration = f'"duration_ms":{request.milliseconds(now)},'
         return (
             f'{{"time":"{self._seconds.text(created)}.{int(created % 1 * 1000):03d}Z",'
-            f'"level":"INFO","logger":"uvicorn.access","message":{_quote(template % access)},{identifier}'
+            f'"level":"INFO","logger":"uvicorn.access","message":{_quote(WORDS % access)},"request_id":"{request.id}",'
             f'"client":{_quote(client.rpartition(":")[0])},"method":{_quote(method)},'
-            f'"path":{_quote(path.partition("?")[0])},"status":{status},{duration}"pid":{os.getpid()}{self._end}'
+            f'"path":{_quote(path.partition("?")[0])},"status":{status},"duration_ms":{request.milliseconds(now)},'
+            f'"pid":{os.getpid()}{self._end}'
         )
 
 
@@ -424,7 +453,7 @@ class JournalHandler(logging.Handler):
         self._quiet = re.compile("|".join(map(fnmatch.translate, quiet)) or r"(?!)").match
         self._journal = Journal() if writes_to_journal() else None
         self._fields = fields and self._journal is not None
-        self._format_access: Callable[[AccessLine], str] | None = None
+        self._format_access: Callable[[AccessLine, Answered], str] | None = None
         self._begin()
         os.register_at_fork(after_in_child=self._begin)  # what waits is the parent's to write
 
@@ -466,25 +495,21 @@ class JournalHandler(logging.Handler):
         elif not self._tick_is_due:
             self._flush_later()
 
-    def take_access(self, template: str, access: Answered) -> bool:
-        """Take what uvicorn tells about a request without a record of it; False when that needs one."""
-        client, _, path, _, status = access
+    def take(self, scope: Any, request: Request, status: int) -> bool:
+        """Take a request as it is answered, before uvicorn tells of it; False when that needs a record."""
         if self._format_access is None or self.filters or self.level > logging.INFO or status >= 500:
             return False
-        if status < 400 and self._quiet(path):
-            return True
-        if len(path) > PATH or not (path.isprintable() and client.isprintable()):
+        path, query = scope["path"], scope["query_string"]
+        if len(path) + len(query) > PATH or not path.isprintable():
             return False
-        line = (time.time(), time.perf_counter(), current.get(), template, access)
-        self.acquire()
-        try:
+        if query and not (query.isascii() and query.decode().isprintable()):
+            return False
+        client, method, version = scope["client"], scope["method"], scope["http_version"]
+        line = (time.time(), time.perf_counter(), request, client, method, path, query, version, status)
+        with cast(threading.RLock, self.lock):
             self._append(line)
             if not self._tick_is_due:
                 self._flush_later()
-        except Exception:  # noqa: BLE001 (as in emit)
-            self.handleError(logging.makeLogRecord({"name": "uvicorn.access", "msg": template, "args": access}))
-        finally:
-            self.release()
         return True
 
     def flush(self) -> None:
@@ -493,7 +518,8 @@ class JournalHandler(logging.Handler):
         try:
             if self._waiting:
                 waiting, self._waiting = self._waiting, []
-                self._send([entry if isinstance(entry, bytes) else self._access_entry(entry) for entry in waiting])
+                entries = [entry if isinstance(entry, bytes) else self._access_entry(entry) for entry in waiting]
+                self._send([entry for entry in entries if entry])
         finally:
             self.release()
 
@@ -558,16 +584,20 @@ class JournalHandler(logging.Handler):
         return self._identifier + b"".join([field(name, value) for name, value in fields.items()])
 
     def _access_entry(self, line: AccessLine) -> bytes:
-        """The same as _line() or _entry(), of an access line that took the short cut."""
+        """The same as _line() or _entry(), of an access line that took the short cut; empty when it is not logged."""
         assert self._format_access  # it took no line without
-        text = self._format_access(line)
+        access = in_words(line)
+        client, method, path, _, status = access
+        if status < 400 and self._quiet(path):
+            return b""
+        text = self._format_access(line, access)
         if not self._fields:
             return f"<6>{text}\n".encode() if self._journal else f"{text}\n".encode()
-        _, now, request, _, (client, method, path, _, status) = line
-        about = f"REQUEST_ID={request.id}\nDURATION_MS={request.milliseconds(now)}\n" if request else ""
+        _, now, request, *_ = line
         entry = (
-            f"PRIORITY=6\nLOGGER=uvicorn.access\nMESSAGE={text}\nCLIENT={client.rpartition(':')[0]}\n"
-            f"HTTP_METHOD={method}\nHTTP_PATH={path.partition('?')[0]}\nHTTP_STATUS={status}\n{about}"
+            f"PRIORITY=6\nLOGGER=uvicorn.access\nMESSAGE={text}\nREQUEST_ID={request.id}\nCLIENT={client.rpartition(':')[0]}\n"
+            f"HTTP_METHOD={method}\nHTTP_PATH={path.partition('?')[0]}\nHTTP_STATUS={status}\n"
+            f"DURATION_MS={request.milliseconds(now)}\n"
         )
         return self._identifier + entry.encode()
 
@@ -577,21 +607,6 @@ class JournalHandler(logging.Handler):
         wait_until_read(STDOUT)
         journal.send(entry)
         journal.wait()
-
-
-class AccessLogger(logging.Logger):
-    """uvicorn's logger of requests. It tells a :class:`JournalHandler` directly, when that is its only handler."""
-
-    def info(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-        """Log a request, and anything else as other loggers do."""
-        if len(args) == 5 and len(self.handlers) == 1 and not (self.propagate or self.filters):
-            handler = self.handlers[0]
-            if type(handler) is JournalHandler and self.isEnabledFor(logging.INFO) and handler.take_access(msg, args):
-                return
-        super().info(msg, *args, stacklevel=2, **kwargs)
-
-
-logging.getLogger("uvicorn.access").__class__ = AccessLogger
 
 
 # --- What nobody catches ----------------------------------------------------------------------------
