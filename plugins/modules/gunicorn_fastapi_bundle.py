@@ -18,7 +18,10 @@ options:
   requirements: {type: str, required: true, description: The list of requirements inside the source.}
   supply: {type: path, required: true, description: A list from which what the other lacks is added.}
   library: {type: path, required: true, description: Directory that becomes C(lib/) of the release.}
-  files: {type: dict, required: true, description: Content of further files by their path.}
+  files:
+    type: str
+    required: true
+    description: Content of further files by their path, as JSON, in one piece that is not for the system's log.
   identity: {type: dict, required: true, description: What else makes this another release.}
   credentials:
     type: str
@@ -42,7 +45,7 @@ EXAMPLES = r"""
     requirements: requirements.txt
     supply: "{{ role_path }}/files/server-requirements.txt"
     library: "{{ role_path }}/files/gunicorn_fastapi"
-    files: {etc/environment: ""}
+    files: "{{ {'etc/environment': ''} | to_json }}"
     identity: {python: "3.11"}
     directory: /tmp
     before: {release: "", files: {}, configuration: {}}
@@ -330,17 +333,16 @@ def main() -> None:
             "requirements": {"type": "str", "required": True},
             "supply": {"type": "path", "required": True},
             "library": {"type": "path", "required": True},
-            "files": {"type": "dict", "required": True},
+            "files": {"type": "str", "required": True, "no_log": True},
             "identity": {"type": "dict", "required": True},
             "credentials": {"type": "str", "default": "", "no_log": True},
             "directory": {"type": "path", "required": True},
             "before": {"type": "dict", "required": True},
         },
         supports_check_mode=True,
-        no_log=True,  # its arguments contain the application's variables, which are not for the system's log
     )
     try:
-        module.exit_json(**bundle(**module.params))
+        module.exit_json(**bundle(**{**module.params, "files": json.loads(module.params["files"])}))
     except BundleError as error:
         module.fail_json(msg=str(error))
 

@@ -11,22 +11,23 @@ description:
   - For files that are known to differ; it compares nothing.
 options:
   files:
-    type: list
-    elements: dict
+    type: str
     required: true
-    description: Files as they have to be, each with RV(path), RV(mode) and RV(content).
+    description:
+      - Files as they have to be, each with RV(path), RV(mode) and RV(content), as a list in JSON. In one piece that
+        is not for the system's log.
 author: the gunicorn_fastapi maintainers (@gunicorn-fastapi)
 """
 
 EXAMPLES = r"""
 - name: Install the limits
   gunicorn_fastapi_files:
-    files:
-      - {path: /etc/systemd/system/fastapi.slice, mode: "0644", content: "[Slice]\n"}
+    files: "{{ [{'path': '/etc/systemd/system/fastapi.slice', 'mode': '0644', 'content': '[Slice]\n'}] | to_json }}"
 """
 
 RETURN = r""" # """
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -53,11 +54,10 @@ def write(module: AnsibleModule, wanted: dict[str, str]) -> None:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"files": {"type": "list", "elements": "dict", "required": True}},
+        argument_spec={"files": {"type": "str", "required": True, "no_log": True}},
         supports_check_mode=True,
-        no_log=True,  # its arguments contain the files, which are not for the system's log
     )
-    files = module.params["files"]
+    files = json.loads(module.params["files"])
     shown = [difference(wanted) for wanted in files]
     if not module.check_mode:
         for wanted in files:

@@ -16,11 +16,10 @@ options:
   bind: {type: list, elements: str, required: true, description: The addresses it is to have.}
   uv: {type: path, required: true, description: Directory of the uv that installs requirements.}
   installed:
-    type: list
-    elements: dict
-    default: []
+    type: str
     description:
-      - Files as they have to be, each with RV(path), RV(mode) and RV(content). All of them belong to root.
+      - Files as they have to be, each with RV(path), RV(mode) and RV(content), as a list in JSON. All of them belong
+        to root. In one piece that is not for the system's log.
 author: the gunicorn_fastapi maintainers (@gunicorn-fastapi)
 """
 
@@ -244,6 +243,7 @@ class Host:
         """All of it."""
         release = self.directory / "releases" / self.current()
         version, path = self.python()
+        wanted = json.loads(self.module.params["installed"] or "[]")
         complete = sorted(m.parent for m in self.directory.glob("releases/*/manifest.json"))
         manifest = read(release / "manifest.json") if self.current() else ""
         files = json.loads(manifest)["files"] if manifest else {}
@@ -261,7 +261,7 @@ class Host:
             "uv": os.access(Path(self.module.params["uv"]) / "bin/uv", os.X_OK),
             "free": self.free(),
             "user": self.user(),
-            "outdated": [w["path"] for w in self.module.params["installed"] if not is_as_wanted(w)],
+            "outdated": [w["path"] for w in wanted if not is_as_wanted(w)],
             "enabled": self.enabled(),
             "current": self.current(),
             "settled": self.settled(),
@@ -280,10 +280,9 @@ def main() -> None:
             "python": {"type": "str", "required": True},
             "bind": {"type": "list", "elements": "str", "required": True},
             "uv": {"type": "path", "required": True},
-            "installed": {"type": "list", "elements": "dict", "default": []},
+            "installed": {"type": "str", "no_log": True},
         },
         supports_check_mode=True,
-        no_log=True,  # its arguments contain the files, which are not for the system's log
     )
     module.exit_json(changed=False, **Host(module).look())
 
