@@ -348,7 +348,7 @@ def idle(server: Server, count: int) -> Iterator[select.poll]:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             if not connection.recv(4096).startswith(b"HTTP/1.1 200 "):
                 raise RuntimeError(f"{server.name}: connection {len(connections)} was not answered")
-            poll.register(connection, select.POLLIN)
+            poll.register(connection, select.POLLRDHUP)
         yield poll
     finally:
         for connection in connections:
@@ -360,7 +360,7 @@ def in_any_order(what: Sequence[Any], seed: int) -> list[Any]:
     return random.Random(seed).sample(what, len(what))
 
 
-PARTS = {"logging": (measure_logging, 5), "serving": (measure_serving, 3), "idle": (measure_idle, 3)}
+PARTS = {"logging": (measure_logging, 5), "serving": (measure_serving, 2), "idle": (measure_idle, 3)}
 """What measures each part, and in how many rounds."""
 
 
