@@ -360,7 +360,7 @@ def in_any_order(what: Sequence[Any], seed: int) -> list[Any]:
     return random.Random(seed).sample(what, len(what))
 
 
-PARTS = {"logging": (measure_logging, 5), "serving": (measure_serving, 2), "idle": (measure_idle, 3)}
+PARTS = {"logging": (measure_logging, 4), "serving": (measure_serving, 2), "idle": (measure_idle, 2)}
 """What measures each part, and in how many rounds."""
 
 
