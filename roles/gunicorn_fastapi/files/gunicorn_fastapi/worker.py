@@ -85,6 +85,7 @@ class DrainingServer(Server):
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
+        # Typed as asyncio's class; what uvicorn uses of one is its close() and wait_closed().
         for listener in sockets:
             self.servers.append(Acceptor(listener, protocol, self.server_state.connections, self.shares))  # type: ignore[arg-type]
 
