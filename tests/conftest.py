@@ -1,4 +1,4 @@
-"""What the tests share: servers that end with the test that started them."""
+"""What the tests share: servers that end with the test that started them, and a journal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from servers import ServerProcess
+
+pytest_plugins = ["journals"]
 
 StartServer = Callable[..., ServerProcess]
 

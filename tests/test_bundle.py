@@ -29,8 +29,9 @@ class Project:
         self.write("main.py", "app = None\n")
         self.write("requirements.txt", f"fastapi==1.0 {HASH}\n")
         (root / "supply.txt").write_text(f"gunicorn==2.0 {HASH}\nuvicorn-worker==3.0 {HASH}\n")
-        (root / "lib").mkdir()
+        (root / "lib/log").mkdir(parents=True)
         (root / "lib/worker.py").write_text("# worker\n")
+        (root / "lib/log/journal.py").write_text("# journal\n")
         self.arguments: dict[str, Any] = {
             "source": str(self.source),
             "exclude": [".git", "*.pyc"],
@@ -113,6 +114,14 @@ def test_the_release_knows_its_own_name(project: Project) -> None:
 def test_the_words_in_the_source_stay(project: Project) -> None:
     project.write("main.py", "text = '@RELEASE@'\n")
     assert project.contents()["app/main.py"] == "text = '@RELEASE@'\n"
+
+
+def test_the_library_is_packed_with_its_packages(project: Project) -> None:
+    packed = {name: text for name, text in project.contents().items() if name.startswith("lib/")}
+    assert packed == {
+        "lib/gunicorn_fastapi/worker.py": "# worker\n",
+        "lib/gunicorn_fastapi/log/journal.py": "# journal\n",
+    }
 
 
 def test_only_what_the_list_lacks_is_supplied(project: Project) -> None:

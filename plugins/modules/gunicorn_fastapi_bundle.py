@@ -282,8 +282,8 @@ def bundle(
     if added:
         listed = f"{listed.rstrip()}\n\n# What the application's list lacks, supplied by the role:\n{added}"
     made = {**files, "requirements.txt": listed}
-    for path in Path(library).glob("*.py"):
-        made[f"lib/gunicorn_fastapi/{path.name}"] = path.read_text(encoding="utf-8")
+    for path in Path(library).rglob("*.py"):
+        made[f"lib/gunicorn_fastapi/{path.relative_to(library)}"] = path.read_text(encoding="utf-8")
     members += [member(name, None, content.encode()) for name, content in made.items()]
 
     content_of = {

@@ -1,0 +1,128 @@
+"""A journal for the tests: reads what arrives by either way, and what is logged there."""
+
+import logging
+import os
+import re
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gunicorn_fastapi.log import JournalHandler
+from servers import eventually
+
+SPECIFIED = "%(asctime)s - %(levelname)s - %(name)s - %(message)s"
+
+Record = dict[str, str]
+
+
+def fields_of(entry: bytes) -> Record:
+    """A record of the journal's protocol, field by field."""
+    fields = {}
+    while entry:
+        name, sign, rest = re.split(rb"([=\n])", entry, maxsplit=1)
+        if sign == b"=":
+            value, _, entry = rest.partition(b"\n")
+        else:
+            (size,) = struct.unpack("<Q", rest[:8])
+            value, entry = rest[8 : 8 + size], rest[9 + size :]
+        fields[name.decode()] = value.decode()
+    return fields
+
+
+class FakeJournal:
+    """Reads what arrives by either way, in the order of arrival, as journald does."""
+
+    def __init__(self, stream: socket.socket, datagrams: socket.socket) -> None:
+        self.records: list[Record] = []
+        self._end, self._ended = os.pipe()
+        self._thread = threading.Thread(target=self._run, args=(stream, datagrams))
+        self._thread.start()
+
+    def _run(self, stream: socket.socket, datagrams: socket.socket) -> None:
+        text = b""
+        while True:
+            waiting: list[Any] = [datagrams, stream, self._end]
+            ready, _, _ = select.select(waiting, [], [])
+            if datagrams in ready:
+                entry, descriptors, _, _ = socket.recv_fds(datagrams, 2**18, 1)
+                for descriptor in descriptors:
+                    entry = os.pread(descriptor, 2**24, 0)
+                    os.close(descriptor)
+                self.records.append(fields_of(entry))
+            elif stream in ready:
+                *lines, text = (text + stream.recv(2**16)).split(b"\n")
+                self.records += [{"line": line.decode()} for line in lines]
+            else:
+                return
+
+    def close(self) -> None:
+        os.write(self._ended, b".")
+        self._thread.join()
+        os.close(self._end)
+        os.close(self._ended)
+
+    def wait_for(self, count: int) -> list[Record]:
+        """The records, once there are as many."""
+        eventually(lambda: len(self.records) >= count, f"{count} records")
+        return self.records
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeJournal]:
+    """Standard output is a stream to a journal, whose own socket is elsewhere than the real one's."""
+    address = str(tmp_path / "journal")
+    monkeypatch.setattr("gunicorn_fastapi.log.journal.ADDRESS", address)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
+        datagrams.bind(address)
+        stream = os.fstat(theirs.fileno())
+        monkeypatch.setattr("gunicorn_fastapi.log.journal.STDOUT", theirs.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{stream.st_dev}:{stream.st_ino}")
+        fake = FakeJournal(ours, datagrams)
+        yield fake
+        fake.close()
+
+
+@pytest.fixture
+def attach() -> Iterator[Callable[[JournalHandler, logging.Formatter], JournalHandler]]:
+    """Have a handler take the records of the application and of uvicorn, and of nobody else, until the test ends."""
+    names = ["app", "uvicorn.access"]
+    attached = []
+
+    def attach(handler: JournalHandler, formatter: logging.Formatter) -> JournalHandler:
+        handler.setFormatter(formatter)
+        for name in names:
+            logging.getLogger(name).handlers = [handler]
+            logging.getLogger(name).propagate = False
+            logging.getLogger(name).setLevel(logging.DEBUG)
+        attached.append(handler)
+        return handler
+
+    yield attach
+    for name in names:
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = True
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    for handler in attached:
+        handler.close()
+
+
+Attach = Callable[[JournalHandler, logging.Formatter], JournalHandler]
+
+
+def answer(path: str = "/", status: int = 200, client: str = "127.0.0.1:12345") -> None:
+    """Log an answered request in uvicorn's words."""
+    logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', client, "GET", path, "1.1", status)
+
+
+def fail(text: str = "it failed") -> None:
+    """Log an error with its traceback."""
+    try:
+        raise LookupError(text)
+    except LookupError:
+        logging.getLogger("app").exception("An error")
