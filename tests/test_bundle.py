@@ -1,13 +1,16 @@
 """The packed release: named after its content, the same for everybody, and nothing unpinned in it."""
 
 import os
+import re
 import tarfile
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gunicorn_fastapi_bundle import BundleError, bundle, logical_lines, requirement_name
+from gunicorn_fastapi_controller.problem import InputError
+from gunicorn_fastapi_controller.release import bundle
+from gunicorn_fastapi_controller.requirements import logical_lines, requirement_name
 
 HASH = "--hash=sha256:" + "0" * 64
 OLD = {"python": "3.11", "python_path": "/usr/bin/python3"}
@@ -111,6 +114,21 @@ def test_the_release_knows_its_own_name(project: Project) -> None:
     assert project.contents()["systemd/x.service"] == f"ExecStart=/opt/x/releases/{release}/venv\n"
 
 
+def test_names_are_long_and_shown_short(project: Project) -> None:
+    unit = "Description=x, release @RELEASE_SHORT@\n"
+    files = {**project.arguments["files"], "systemd/x.service": unit}
+    made = project.bundle(files=files)
+    assert re.fullmatch("[0-9a-f]{40}", made["release"])
+    assert re.fullmatch("[0-9a-f]{40}", made["virtualenv"])
+    assert project.contents(files=files)["systemd/x.service"] == f"Description=x, release {made['release'][:12]}\n"
+    assert {entry["after_header"].split("/")[0] for entry in made["diff"]} == {made["release"][:12]}
+
+
+def test_the_words_in_a_variable_stay(project: Project) -> None:
+    files = {"etc/environment": 'A="@RELEASE@ @RELEASE_SHORT@"\n', "systemd/x.service": "@RELEASE@\n"}
+    assert project.contents(files=files)["etc/environment"] == files["etc/environment"]
+
+
 def test_the_words_in_the_source_stay(project: Project) -> None:
     project.write("main.py", "text = '@RELEASE@'\n")
     assert project.contents()["app/main.py"] == "text = '@RELEASE@'\n"
@@ -149,23 +167,23 @@ def test_a_complete_list_stays_as_it_is(project: Project) -> None:
 )
 def test_an_open_list_is_refused(project: Project, text: str, reason: str) -> None:
     project.write("requirements.txt", text)
-    with pytest.raises(BundleError, match=f"^gunicorn_fastapi_requirements: .*{reason}"):
+    with pytest.raises(InputError, match=f"^gunicorn_fastapi_requirements: .*{reason}"):
         project.bundle()
 
 
 def test_a_missing_list_is_refused(project: Project) -> None:
-    with pytest.raises(BundleError, match=r"gunicorn_fastapi_requirements: .*none.txt cannot be read"):
+    with pytest.raises(InputError, match=r"gunicorn_fastapi_requirements: .*none.txt cannot be read"):
         project.bundle(requirements="none.txt")
 
 
 def test_a_missing_source_is_refused(project: Project) -> None:
-    with pytest.raises(BundleError, match=r"gunicorn_fastapi_app_source: .*nowhere is not a directory"):
+    with pytest.raises(InputError, match=r"gunicorn_fastapi_app_source: .*nowhere is not a directory"):
         project.bundle(source="nowhere")
 
 
 def test_a_link_out_of_the_source_is_refused(project: Project) -> None:
     (project.source / "secret").symlink_to("/etc/shadow")
-    with pytest.raises(BundleError, match="secret points out of the source, to /etc/shadow"):
+    with pytest.raises(InputError, match="secret points out of the source, to /etc/shadow"):
         project.bundle()
 
 
@@ -177,7 +195,7 @@ def test_a_link_in_the_source_stays_a_link(project: Project) -> None:
 
 def test_a_socket_in_the_source_is_refused(project: Project) -> None:
     os.mkfifo(project.source / "pipe")
-    with pytest.raises(BundleError, match="pipe is neither a file nor a directory"):
+    with pytest.raises(InputError, match="pipe is neither a file nor a directory"):
         project.bundle()
 
 
