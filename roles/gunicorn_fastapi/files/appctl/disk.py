@@ -1,5 +1,6 @@
 """Files that a power loss leaves whole, and files of others that are read with care."""
 
+import contextlib
 import errno
 import os
 import stat
@@ -7,31 +8,55 @@ from pathlib import Path
 
 
 def durable(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file's content so that a power loss leaves the old or the new one, never a part."""
+    """Replace a file's content so that a power loss leaves the old or the new one, never a part.
+
+    Its mode is `mode` whatever the umask is. Raises OSError and leaves nothing behind when it cannot be written.
+    """
     building = path.with_name(f".{path.name}.building")
-    with building.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    building.chmod(mode)
-    building.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    os.fsync(directory)
-    os.close(directory)
+    building.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode(errors="surrogateescape"))
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        building.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            building.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Have a directory's names on the disk."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def read_bounded(path: Path, most: int) -> bytes:
-    """The first `most` bytes of a regular file, without following a link or waiting. Raises OSError otherwise."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    """The content of a regular file of at most `most` bytes.
+
+    Follows no link at the end of the path, and waits for nobody. Raises OSError when it is anything else, or larger.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return file.read(most)
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"larger than {most} bytes", str(path))
+    return content
 
 
 def swap_link(link: Path, target: str) -> None:
-    """Have a link name another target, at once."""
+    """Have a link name another target, at once, and on the disk."""
     building = link.with_name(f".{link.name}.building")
     building.unlink(missing_ok=True)
     building.symlink_to(target)
     building.replace(link)
+    sync_directory(link.parent)

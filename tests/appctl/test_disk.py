@@ -1,0 +1,82 @@
+"""Files on the host's disk."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from appctl.disk import durable, read_bounded, swap_link
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_file_is_replaced_whole_with_the_mode_that_was_asked_for(tmp_path: Path, umask: int, mode: int) -> None:
+    path = tmp_path / "fastapi.service"
+    path.write_text("old")
+    before = os.umask(umask)
+    try:
+        durable(path, "new \udcff", mode)
+    finally:
+        os.umask(before)
+    assert path.read_bytes() == b"new \xff"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["fastapi.service"]
+    assert path.stat().st_mode & 0o7777 == mode
+
+
+def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "fastapi.service"
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        durable(path, "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["fastapi.service"]
+
+
+def test_a_link_in_the_way_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / ".unit.building").symlink_to("victim")
+    durable(tmp_path / "unit", "new")
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert (tmp_path / "unit").read_text() == "new"
+
+
+def test_a_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert read_bounded(path, 5) == b"12345"
+    with pytest.raises(OSError, match="larger than 4 bytes"):
+        read_bounded(path, 4)
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "directory", "socket", "missing", "device"])
+def test_nothing_but_a_regular_file_is_read_and_nothing_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "file"
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "link":
+            (tmp_path / "target").write_text("secret")
+            path.symlink_to("target")
+        elif kind == "fifo":
+            os.mkfifo(path)
+        elif kind == "directory":
+            path.mkdir()
+        elif kind == "socket":
+            listener.bind(str(path))
+        elif kind == "device":
+            path = Path("/dev/zero")
+        with pytest.raises(OSError, match=r"."):
+            read_bounded(path, 10)
+
+
+def test_a_link_is_swapped(tmp_path: Path) -> None:
+    link = tmp_path / "current"
+    (tmp_path / ".current.building").symlink_to("left over")
+    for target in ("releases/a", "releases/b"):
+        swap_link(link, target)
+        assert os.readlink(link) == target  # noqa: PTH115
+    assert [entry.name for entry in tmp_path.iterdir()] == ["current"]
