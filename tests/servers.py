@@ -16,13 +16,15 @@ BIN = Path(sys.executable).parent
 PATIENCE = 120
 """Seconds after which a test gives up. Generous, for busy machines: it only decides how soon a failure is reported."""
 
-# What systemd does for a service with a socket: the descriptor is number 3, and LISTEN_PID is the
-# process that may use it. So the process sets it for itself and then becomes the server.
+# What systemd does for a service with sockets: their descriptors are numbered from 3 on, and LISTEN_PID is the
+# process that may use them. So the process sets it for itself and then becomes the server.
 PASS_SOCKET = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.set_inheritable(3, True)
-os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+import fcntl, os, sys
+copies = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 100) for number in sys.argv[1].split(",")]
+for number, copy in enumerate(copies, 3):
+    os.dup2(copy, number)
+    os.set_inheritable(number, True)
+os.environ.update(LISTEN_FDS=str(len(copies)), LISTEN_PID=str(os.getpid()))
 os.execv(sys.argv[2], sys.argv[2:])
 """
 

@@ -12,8 +12,9 @@ from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import pytest
-from gunicorn_fastapi import accept
-from gunicorn_fastapi.accept import Acceptor, Shares
+from gunicorn_fastapi import accept, shared
+from gunicorn_fastapi.accept import Acceptor
+from gunicorn_fastapi.shared import Shares
 
 LONG = 60
 """Seconds until a test gives up."""
@@ -119,7 +120,7 @@ def test_one_who_is_gone_is_not_waited_for(gone: str, monkeypatch: pytest.Monkey
     if gone == "left":
         other.leave()
     else:
-        later = time.monotonic() + accept.STALE + 1
+        later = time.monotonic() + shared.STALE + 1
         monkeypatch.setattr(time, "monotonic", lambda: later)
     table.look()
     assert not table.are_ahead(2)
@@ -129,7 +130,7 @@ def test_one_more_than_another_is_even() -> None:
     table = Shares()
     table.join(1)
     other = copy.copy(table)
-    other.join(1 + accept.WORKERS // 2)
+    other.join(1 + shared.WORKERS // 2)
     other.tell(3)
     table.tell(3)
     table.look()

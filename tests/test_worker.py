@@ -24,8 +24,8 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from gunicorn_fastapi.accept import Shares
 from gunicorn_fastapi.protocol import Guard
+from gunicorn_fastapi.shared import Shares
 from gunicorn_fastapi.worker import DrainingServer
 from load import Generator, Load, Result
 from servers import BIN, PASS_SOCKET, PATIENCE, ServerProcess, eventually

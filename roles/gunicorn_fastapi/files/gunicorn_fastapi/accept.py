@@ -7,57 +7,19 @@ as many as the idlest. Here each takes one at a time, and who has more than anot
 
 import asyncio
 import logging
-import mmap
-import time
 from collections.abc import Callable, Collection
 from socket import socket
 from typing import Any
 
+from gunicorn_fastapi.shared import Shares
+
 logger = logging.getLogger("uvicorn.error")
-
-WORKERS = 1024
-"""How many workers the table has room for."""
-
-STALE = 1.0
-"""Seconds after which a worker that has not told its number is dead, or too busy to be waited for."""
 
 PAUSE = 0.002
 """Seconds that a worker with more connections than another gives the others to take the next one."""
 
 RETRY = 1.0
 """Seconds to wait when the process or the system has no descriptor or memory left for a connection."""
-
-
-class Shares:
-    """How many connections each worker has. Made by the master, whose workers share its memory."""
-
-    def __init__(self) -> None:
-        # For each worker a time (time.monotonic()) and the number that it told then.
-        self._table = memoryview(mmap.mmap(-1, 16 * WORKERS)).cast("d")
-        self._own = 0
-        self._others: list[int] = []
-
-    def join(self, number: int) -> None:
-        """Take part as this worker: gunicorn's ``age``, which two workers that live at a time do not share."""
-        self._own = 2 * (number % WORKERS)
-
-    def tell(self, connections: int) -> None:
-        """Tell the others how many connections this worker has."""
-        self._table[self._own + 1] = connections
-        self._table[self._own] = time.monotonic()
-
-    def leave(self) -> None:
-        """Take no more part."""
-        self._table[self._own] = 0
-
-    def look(self) -> None:
-        """Find out who else takes part."""
-        since = max(time.monotonic() - STALE, 0)
-        self._others = [i + 1 for i in range(0, 2 * WORKERS, 2) if self._table[i] > since and i != self._own]
-
-    def are_ahead(self, connections: int) -> bool:
-        """Whether so many are more than one of the others would have with one more."""
-        return any(self._table[other] + 1 < connections for other in self._others)
 
 
 class Acceptor:

@@ -14,6 +14,7 @@ earlier than its own keep-alive timer would have.
 """
 
 import asyncio
+import copy
 import fcntl
 import functools
 import logging
@@ -21,18 +22,21 @@ import resource
 import sys
 import termios
 import time
-from socket import socket
+from collections.abc import Callable
+from pathlib import Path
+from socket import AF_UNIX, socket
 from typing import Any
 
-from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
-from gunicorn_fastapi.accept import Acceptor, Shares
+from gunicorn_fastapi import upstream
+from gunicorn_fastapi.accept import Acceptor
 from gunicorn_fastapi.log import RequestContext
 from gunicorn_fastapi.protocol import Guard, GuardedProtocol
+from gunicorn_fastapi.shared import READY, Shares
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -44,6 +48,9 @@ RESERVE = 2
 one to cancel them, one for the application's shutdown."""
 
 CLOSE = (b"connection", b"close")
+
+PRIVATE = frozenset({"main.sock", "candidate.sock", "preflight.sock"})
+"""Names of the unix sockets at which the control command asks one instance."""
 
 
 class DrainingServer(Server):
@@ -76,6 +83,7 @@ class DrainingServer(Server):
         """Start as uvicorn does, but take connections in turn with the other workers. TLS is left to uvicorn."""
         if self.config.ssl or not sockets:
             await super().startup(sockets)
+            self.shares.is_now(READY)
             return
         await super().startup([])
         protocol_class: Any = self.config.http_protocol_class
@@ -87,7 +95,23 @@ class DrainingServer(Server):
         )
         # Typed as asyncio's class; what uvicorn uses of one is its close() and wait_closed().
         for listener in sockets:
-            self.servers.append(Acceptor(listener, protocol, self.server_state.connections, self.shares))  # type: ignore[arg-type]
+            factory = self._telling(protocol) if _is_private(listener) else protocol
+            self.servers.append(Acceptor(listener, factory, self.server_state.connections, self.shares))  # type: ignore[arg-type]
+        self.shares.is_now(READY)
+
+    def _telling(self, protocol: Callable[[], Any]) -> Callable[[], Any]:
+        """Connections whose answers say how many workers serve: ``X-Workers: 1/2`` while one of two boots."""
+
+        # Within the context of the request, which talks to uvicorn's own send().
+        app = copy.copy(self.config.loaded_app)
+        app.app = Readiness(app.app, self.shares)
+
+        def make() -> Any:
+            connection = protocol()
+            connection.app = app
+            return connection
+
+        return make
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """Drain, then shut down as uvicorn does.
@@ -171,6 +195,28 @@ class DrainingServer(Server):
         await asyncio.sleep(TICK)
 
 
+class Readiness:
+    """An ASGI application around another one, whose responses say how many workers serve."""
+
+    def __init__(self, app: Any, shares: Shares) -> None:
+        self._app = app
+        self._shares = shares
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_with_workers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                header = (b"x-workers", b"%d/%d" % self._shares.readiness())
+                message = {**message, "headers": [*message.get("headers", ()), header]}
+            await send(message)
+
+        await self._app(scope, receive, send_with_workers)
+
+
+def _is_private(listener: socket) -> bool:
+    """Whether only root can connect, to ask this instance."""
+    return listener.family == AF_UNIX and Path(listener.getsockname()).name in PRIVATE
+
+
 def _is_idle(connection: Any) -> bool:
     """Whether an open HTTP connection has no request that is being read or answered."""
     if connection.transport.is_closing():
@@ -224,7 +270,7 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         # its back, and the wrapper would later close whatever has the same number by then.
         await server.serve(sockets=[listener.sock for listener in self.sockets])
         if not server.started:
-            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+            sys.exit(upstream.BOOT_ERROR)
 
     def _guard(self) -> Guard:
         """The bounds. Half of the files that a process may open is the application's."""

@@ -1,0 +1,150 @@
+"""What gunicorn does at the turning points of its life and its workers', for ``gunicorn.conf.py``::
+
+    hooks = Hooks("shop", release="0d6a72e61398")
+    workers = hooks.workers("auto", worker_memory=128)
+    globals().update(hooks.settings({"max_requests": 10000, "post_fork": "shop.tracing.post_fork"}))
+
+An operator's hooks are called after the role's own, and what they raise is logged and harms nothing.
+"""
+
+import functools
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from gunicorn_fastapi import sizing, upstream
+from gunicorn_fastapi.crashes import Crashes
+from gunicorn_fastapi.worker import DrainingUvicornWorker
+
+VARIABLE = "gunicorn_fastapi_gunicorn_settings"
+
+PROVING = 2
+"""Workers of a preflight: what two of them can share, more can."""
+
+OWN = ("on_starting", "when_ready", "pre_fork", "post_fork", "worker_exit", "child_exit", "nworkers_changed")
+"""The hooks that the role has a use for."""
+
+
+def instance() -> str:
+    """Which of the service's units this is: main, candidate or preflight."""
+    return os.environ.get("GUNICORN_FASTAPI_INSTANCE", "main")
+
+
+def raise_file_limit() -> None:
+    """systemd's soft limit of 1024 is for programs that use select(); each connection takes one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
+
+
+class Hooks:
+    """The hooks of one gunicorn. ``credentials``: names of those that systemd has to deliver."""
+
+    def __init__(self, name: str, release: str, credentials: Collection[str] = ()) -> None:
+        self.name = name
+        self.release = release
+        self.credentials = credentials
+        self.crashes = Crashes()
+        self.shares = DrainingUvicornWorker.shares
+        self.replaced = 0
+        self.sizing = sizing.Sizing(1, "gunicorn's default")
+
+    def workers(self, wanted: int | str, worker_memory: int) -> int:
+        """How many there shall be. ``wanted`` is a number or "auto", ``worker_memory`` in MiB."""
+        if wanted == "auto":
+            self.sizing = sizing.workers(worker_memory)
+        else:
+            self.sizing = sizing.Sizing(int(wanted), "set by gunicorn_fastapi_workers")
+        if instance() == "preflight" and self.sizing.workers > PROVING:
+            self.sizing = sizing.Sizing(PROVING, f"enough to prove what {self.sizing.workers} have to share")
+        return self.sizing.workers
+
+    def settings(self, users: Mapping[str, Any]) -> dict[str, Any]:
+        """All hooks and the operator's settings, by their names in gunicorn. Exits when it has no such setting."""
+        if unknown := sorted(users.keys() - upstream.settings().keys()):
+            # gunicorn itself would ignore it.
+            sys.exit(f"{VARIABLE}: gunicorn has no setting named {', '.join(unknown)}")
+        settings: dict[str, Any] = {hook: getattr(self, hook) for hook in OWN}
+        for key, value in users.items():
+            settings[key] = _chained(key, settings.get(key), value) if upstream.is_hook(key) else value
+        return settings
+
+    # --- What gunicorn calls ------------------------------------------------------------------------
+
+    def on_starting(self, _server: Any) -> None:
+        """Refuse to go on without what systemd has to pass in."""
+        # gunicorn would silently listen on an address of its own.
+        if "LISTEN_FDS" not in os.environ:
+            sys.exit(f"gunicorn has no socket from systemd. Start it with: systemctl start {self.name}")
+        # systemd goes on without a word where it cannot mount them, as in a container whose / is private.
+        delivered = Path(os.environ.get("CREDENTIALS_DIRECTORY", ""))
+        for credential in self.credentials:
+            if not os.access(delivered / credential, os.R_OK):
+                sys.exit(
+                    f"systemd has not delivered the credential {credential}. "
+                    "Is / a shared mount? findmnt -o PROPAGATION /"
+                )
+
+    def when_ready(self, server: Any) -> None:
+        """Show in the journal and in "systemctl status" how many workers there are, and why."""
+        server.log.info(self._workers(server))
+        self._show_status(server)
+
+    def nworkers_changed(self, _server: Any, new: int, _old: int | None) -> None:
+        """Tell the workers how many there should be."""
+        self.shares.want(new)
+
+    def pre_fork(self, server: Any, worker: Any) -> None:
+        """Prepare what gunicorn and the worker share."""
+        self.shares.forget(worker.age)
+        self.crashes.pre_fork(server, worker)
+
+    def post_fork(self, server: Any, worker: Any) -> None:
+        """Wait in the worker when others have crashed before it."""
+        self.crashes.post_fork(server, worker)
+
+    def worker_exit(self, server: Any, worker: Any) -> None:
+        """Note in the worker how it ends."""
+        self.crashes.worker_exit(server, worker)
+
+    def child_exit(self, server: Any, worker: Any) -> None:
+        """Count the workers that were replaced, for whatever reason; the journal has it."""
+        self.shares.forget(worker.age)
+        if upstream.is_stopping(server):
+            return
+        self.replaced += 1
+        self.crashes.child_exit(server, worker)
+        events = f"; {self.replaced} replaced, the last at {time.strftime('%F %T')}{self.crashes.row()}"
+        self._show_status(server, events)
+
+    def _workers(self, server: Any) -> str:
+        """How many there are, and why, unless a signal or gunicorn's command line has changed it."""
+        workers = server.num_workers
+        reason = self.sizing.reason if workers == self.sizing.workers else "set by gunicorn's command line or a signal"
+        return f"{workers} workers: {reason}"
+
+    def _show_status(self, server: Any, events: str = "") -> None:
+        upstream.notify(f"STATUS=release {self.release[:12]}, {self._workers(server)}{events}", server.log)
+
+
+def _chained(name: str, own: Callable[..., None] | None, users: Any) -> Callable[..., None]:
+    """The role's hook and then the operator's, which is a function or the name of one, MODULE.FUNCTION."""
+    try:
+        function = upstream.settings()[name].validator(users)
+    except Exception as error:  # noqa: BLE001 (to import it runs code of the operator's)
+        sys.exit(f"{VARIABLE}: {name}: {users} is no hook: {type(error).__name__}: {error}")
+
+    @functools.wraps(function)
+    def hook(*arguments: Any) -> None:
+        if own is not None:
+            own(*arguments)
+        try:
+            function(*arguments)
+        except (Exception, SystemExit):  # noqa: BLE001 (whatever it is)
+            # The first argument is gunicorn or a worker, and both have the log.
+            arguments[0].log.exception("%s: %s: %s has failed. gunicorn goes on without it", VARIABLE, name, users)
+
+    return hook

@@ -1,0 +1,92 @@
+"""What gunicorn and its workers know of each other: one table in memory that all of them share.
+
+A row for each worker has when it last told its number of connections, that number, and how far it is. Whoever
+writes a row is the only one to do so at that time: the worker while it lives, gunicorn before and after.
+"""
+
+import mmap
+import time
+
+WORKERS = 1024
+"""How many workers the table has room for."""
+
+STALE = 1.0
+"""Seconds after which a worker that has not told its number is dead, or too busy to be waited for."""
+
+TOLD, CONNECTIONS, STATE = range(3)
+"""The columns."""
+
+WIDTH = 3
+
+BOOTING, READY, SPENT, LEAVING = range(4)
+"""How far a worker is: it accepts nothing yet; it serves; it serves, but has asked for a successor; it accepts
+nothing any more."""
+
+WANTED = WIDTH * WORKERS
+"""Where the number of workers is that there should be."""
+
+
+class Shares:
+    """The table. Made by gunicorn before it has workers; in a worker, the view of that worker."""
+
+    def __init__(self) -> None:
+        self._table = memoryview(mmap.mmap(-1, 8 * (WANTED + 1))).cast("d")
+        self._own = 0
+        self._others: list[int] = []
+
+    # --- The worker's -------------------------------------------------------------------------------
+
+    def join(self, number: int) -> None:
+        """Take part as this worker: gunicorn's ``age``, which two workers that live at a time do not share."""
+        self._own = _row(number)
+
+    def tell(self, connections: int) -> None:
+        """Tell the others how many connections this worker has."""
+        self._table[self._own + CONNECTIONS] = connections
+        self._table[self._own + TOLD] = time.monotonic()
+
+    def is_now(self, state: int) -> None:
+        """Tell gunicorn how far this worker is."""
+        self._table[self._own + STATE] = state
+
+    def leave(self) -> None:
+        """Take no more part."""
+        self._table[self._own + TOLD] = 0
+        self.is_now(LEAVING)
+
+    def look(self) -> None:
+        """Find out who else takes part."""
+        since = max(time.monotonic() - STALE, 0)
+        rows = range(0, WANTED, WIDTH)
+        self._others = [row + CONNECTIONS for row in rows if self._table[row] > since and row != self._own]
+
+    def are_ahead(self, connections: int) -> bool:
+        """Whether so many are more than one of the others would have with one more."""
+        return any(self._table[other] + 1 < connections for other in self._others)
+
+    # --- gunicorn's ---------------------------------------------------------------------------------
+
+    def want(self, workers: int) -> None:
+        """Tell the workers how many there should be."""
+        self._table[WANTED] = workers
+
+    def state(self, number: int) -> int:
+        """How far a worker is."""
+        return int(self._table[_row(number) + STATE])
+
+    def forget(self, number: int) -> None:
+        """Free the row of a worker that is dead, or not yet born."""
+        row = _row(number)
+        self._table[row : row + WIDTH] = memoryview(bytes(8 * WIDTH)).cast("d")
+
+    # --- Anybody's ----------------------------------------------------------------------------------
+
+    def readiness(self) -> tuple[int, int]:
+        """How many of the workers that there should be serve, and how many there should be."""
+        wanted = int(self._table[WANTED])
+        serving = sum(self._table[row + STATE] in (READY, SPENT) for row in range(0, WANTED, WIDTH))
+        return min(serving, wanted), wanted
+
+
+def _row(number: int) -> int:
+    return WIDTH * (number % WORKERS)

@@ -1,0 +1,278 @@
+"""gunicorn's hooks: the role's own, and an operator's after them."""
+
+import copy
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import StartServer
+from gunicorn_fastapi import sizing, upstream
+from gunicorn_fastapi.hooks import Hooks
+from gunicorn_fastapi.shared import BOOTING, LEAVING, READY, SPENT, Shares
+from servers import BIN, PASS_SOCKET, ServerProcess, eventually
+
+TESTS = Path(__file__).parent
+FILES = TESTS.parent / "roles/gunicorn_fastapi/files"
+
+CONFIGURATION = """
+import sys
+
+sys.path.append({files!r})
+
+from gunicorn_fastapi.hooks import Hooks
+
+hooks = Hooks("shop", "0d6a72e61398")
+worker_class = "gunicorn_fastapi.worker.DrainingUvicornWorker"
+workers = hooks.workers({workers}, 128)
+control_socket_disable = True
+globals().update(hooks.settings({settings!r}))
+"""
+
+USERS = """
+def on_starting(server): print("HOOK on_starting", flush=True)
+def when_ready(server): print("HOOK when_ready", flush=True); raise ValueError("mine")
+def pre_fork(server, worker): print("HOOK pre_fork", flush=True); raise SystemExit(7)
+def post_fork(server, worker): print("HOOK post_fork", flush=True); raise ValueError("mine")
+def post_worker_init(worker): print("HOOK post_worker_init", flush=True); raise ValueError("mine")
+def child_exit(server, worker): print("HOOK child_exit", worker.pid, flush=True); raise ValueError("mine")
+def worker_exit(server, worker): print("HOOK worker_exit", flush=True); raise ValueError("mine")
+def nworkers_changed(server, new, old): print("HOOK nworkers_changed", new, flush=True)
+def on_exit(server): print("HOOK on_exit", flush=True); raise ValueError("mine")
+def too_many(server, worker, more): pass
+"""
+
+# The first worker boots, the others wait for a file.
+SECOND_WAITS = """
+import asyncio, os
+from pathlib import Path
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        try:
+            os.close(os.open("first", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            while not Path("go").exists():
+                await asyncio.sleep(0.02)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
+"""
+
+
+class UnixConnection(HTTPConnection):
+    """A connection to a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self._path)
+
+
+class Service:
+    """A gunicorn with the role's hooks on a public and a private socket."""
+
+    def __init__(self, start_server: StartServer, directory: Path) -> None:
+        self._start_server = start_server
+        self.directory = directory
+        self.public = socket.create_server(("127.0.0.1", 0))
+        self.private = socket.socket(socket.AF_UNIX)
+        self.private.bind(str(directory / "main.sock"))
+        self.private.listen()
+
+    def start(self, app: str, settings: dict[str, Any] | None = None, workers: int = 2) -> ServerProcess:
+        (self.directory / "main.py").write_text(app)
+        configuration = self.directory / "gunicorn.conf.py"
+        configuration.write_text(CONFIGURATION.format(files=str(FILES), settings=settings or {}, workers=workers))
+        descriptors = (self.public.fileno(), self.private.fileno())
+        return self._start_server(
+            [
+                *(sys.executable, "-c", PASS_SOCKET, ",".join(map(str, descriptors))),
+                *(f"{BIN}/gunicorn", "main:app", f"--config={configuration}"),
+            ],
+            directory=self.directory,
+            descriptors=descriptors,
+        )
+
+    def workers(self) -> str | None:
+        """What a new private connection is told."""
+        return _workers(UnixConnection(str(self.directory / "main.sock")))
+
+    def public_workers(self) -> str | None:
+        return _workers(HTTPConnection(*self.public.getsockname()))
+
+    def close(self) -> None:
+        self.public.close()
+        self.private.close()
+
+
+def _workers(connection: HTTPConnection) -> str | None:
+    with closing(connection):
+        connection.request("GET", "/healthz")
+        response = connection.getresponse()
+        assert response.status == 200
+        return response.getheader("x-workers")
+
+
+@pytest.fixture
+def service(start_server: StartServer, tmp_path: Path) -> Iterator[Service]:
+    with closing(Service(start_server, tmp_path)) as made:
+        yield made
+
+
+def test_private_answers_say_how_many_workers_serve(service: Service) -> None:
+    server = service.start(SECOND_WAITS)
+    server.wait_for("Application startup complete.")
+    assert service.workers() == "1/2"
+    assert service.public_workers() is None
+    (service.directory / "go").touch()
+    eventually(lambda: service.workers() == "2/2", "both serve")
+    (service.directory / "go").unlink()
+    server.wait_for("Application startup complete.", times=2)
+    os.kill(min(server.children()), signal.SIGKILL)
+    eventually(lambda: service.workers() == "1/2", "the dead one is forgotten")
+    server.signal(signal.SIGTTIN)
+    eventually(lambda: service.workers() == "1/3", "one more is wanted")
+    (service.directory / "go").touch()
+    eventually(lambda: service.workers() == "3/3", "all serve")
+    server.stop()
+
+
+def test_readiness_counts_who_serves() -> None:
+    table = Shares()
+    table.want(3)
+    workers = [copy.copy(table) for _ in range(5)]
+    for number, (worker, state) in enumerate(zip(workers, (BOOTING, READY, SPENT, LEAVING, READY), strict=True)):
+        worker.join(number)
+        worker.is_now(state)
+    assert table.readiness() == (3, 3)
+    table.forget(4)
+    assert table.readiness() == (2, 3)
+    workers[1].leave()
+    assert table.readiness() == (1, 3)
+
+
+def test_each_hook_of_the_operator_is_called_and_harms_nothing(service: Service) -> None:
+    (service.directory / "mine.py").write_text(USERS)
+    names = [line.split("(")[0].removeprefix("def ") for line in USERS.splitlines() if line.startswith("def")]
+    names = [name for name in names if name not in ("too_many", "worker_exit")]
+    server = service.start(SECOND_WAITS, {name: f"mine.{name}" for name in names}, workers=1)
+    server.wait_for("Application startup complete.")
+    eventually(lambda: service.workers() == "1/1", "it serves")
+    (service.directory / "go").touch()
+    server.signal(signal.SIGHUP)
+    server.wait_for("Application startup complete.", times=2)
+    server.wait_for("HOOK child_exit")
+    eventually(lambda: service.workers() == "1/1", "it serves again")
+    server.stop()
+    for name in names:
+        assert f"HOOK {name}" in server.output
+    assert (
+        "gunicorn_fastapi_gunicorn_settings: child_exit: mine.child_exit has failed. gunicorn goes on" in server.output
+    )
+    assert "ValueError: mine" in server.output
+
+
+@pytest.mark.parametrize(
+    ("hook", "reason"),
+    [
+        ("nowhere.post_fork", "No module named 'nowhere'"),
+        ("mine.nothing", "Can not load 'nothing' from 'mine'"),
+        ("mine.too_many", "Value must have an arity of: 2"),
+        ("mine", "is no hook"),
+    ],
+)
+def test_a_hook_that_is_none_is_refused(
+    hook: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(USERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    with pytest.raises(SystemExit, match="gunicorn_fastapi_gunicorn_settings: post_fork: ") as refused:
+        Hooks("shop", "r").settings({"post_fork": hook})
+    assert reason in str(refused.value)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+
+
+def test_a_setting_that_gunicorn_does_not_have_is_refused() -> None:
+    with pytest.raises(SystemExit, match="gunicorn has no setting named max_request, treads"):
+        Hooks("shop", "r").settings({"max_request": 1, "treads": 2, "timeout": 3})
+
+
+def test_other_settings_stay_as_they_are() -> None:
+    assert Hooks("shop", "r").settings({"max_requests": 7})["max_requests"] == 7
+
+
+@pytest.mark.parametrize(("instance", "wanted", "workers"), [("preflight", 8, 2), ("preflight", 1, 1), ("main", 8, 8)])
+def test_two_workers_prove_for_many(instance: str, wanted: int, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUNICORN_FASTAPI_INSTANCE", instance)
+    assert Hooks("shop", "r").workers(wanted, 128) == workers
+    monkeypatch.setattr(sizing, "workers", lambda _: sizing.Sizing(wanted, "by a test"))
+    assert Hooks("shop", "r").workers("auto", 128) == workers
+
+
+class Master:
+    """As much of gunicorn as the hooks need."""
+
+    def __init__(self, workers: int) -> None:
+        self.num_workers = workers
+        self.LISTENERS = ["public"]
+        self.log = logging.getLogger("gunicorn.error")
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    states: list[str] = []
+    monkeypatch.setattr(upstream, "notify", lambda state, _: states.append(state))
+    return states
+
+
+def test_the_status_says_how_many_workers_and_why(said: list[str]) -> None:
+    mine, master = Hooks("shop", "0d6a72e61398" + 28 * "a"), Master(2)
+    mine.workers(2, 128)
+    mine.when_ready(master)
+    worker = SimpleNamespace(age=1)
+    mine.pre_fork(master, worker)
+    worker.has_left[0] = True
+    mine.child_exit(master, worker)
+    master.num_workers = 3
+    mine.when_ready(master)
+    assert said[0] == "STATUS=release 0d6a72e61398, 2 workers: set by gunicorn_fastapi_workers"
+    assert said[1].startswith(f"{said[0]}; 1 replaced, the last at 20")
+    assert said[2] == "STATUS=release 0d6a72e61398, 3 workers: set by gunicorn's command line or a signal"
+
+
+def test_workers_that_gunicorn_lets_go_are_not_counted(said: list[str]) -> None:
+    mine, master, worker = Hooks("shop", "r"), Master(1), SimpleNamespace(age=1)
+    mine.pre_fork(master, worker)
+    master.LISTENERS = []
+    mine.child_exit(master, worker)
+    assert (mine.replaced, said) == (0, [])
+
+
+def test_without_a_socket_or_a_credential_it_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = Hooks("shop", "r", ["password"])
+    monkeypatch.delenv("LISTEN_FDS", raising=False)
+    with pytest.raises(SystemExit, match=r"no socket from systemd. Start it with: systemctl start shop"):
+        mine.on_starting(None)
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(SystemExit, match="systemd has not delivered the credential password"):
+        mine.on_starting(None)
+    (tmp_path / "password").touch()
+    mine.on_starting(None)
