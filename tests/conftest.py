@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from servers import ServerProcess
 
-pytest_plugins = ["journals"]
+pytest_plugins = ["ctl_host", "journals"]
 
 StartServer = Callable[..., ServerProcess]
 

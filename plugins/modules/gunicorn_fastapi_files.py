@@ -41,11 +41,20 @@ def difference(wanted: dict[str, str]) -> dict[str, str]:
     return {"before_header": str(path), "after_header": str(path), "before": before, "after": wanted["content"]}
 
 
+def make_directories(directory: Path) -> None:
+    """Make what lacks of a path, open to all, whatever root's umask is."""
+    if not directory.is_dir():
+        make_directories(directory.parent)
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o755)
+
+
 def write(module: AnsibleModule, wanted: dict[str, str]) -> None:
     """Put one file in place."""
     with tempfile.NamedTemporaryFile("w", dir=module.tmpdir, encoding="utf-8", delete=False) as temporary:
         temporary.write(wanted["content"])
     path = wanted["path"]
+    make_directories(Path(path).parent)
     module.atomic_move(temporary.name, path)
     module.set_mode_if_different(path, wanted["mode"], False)
     module.set_owner_if_different(path, "root", False)

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from appctl import disk
 from appctl.disk import durable, read_bounded, swap_link
 
 
@@ -80,3 +81,50 @@ def test_a_link_is_swapped(tmp_path: Path) -> None:
         swap_link(link, target)
         assert os.readlink(link) == target  # noqa: PTH115
     assert [entry.name for entry in tmp_path.iterdir()] == ["current"]
+
+
+def test_a_replacement_is_put_in_place_and_back(tmp_path: Path) -> None:
+    path = tmp_path / "fastapi.service"
+    path.write_text("old")
+    with disk.staged(path, "new") as replacement:
+        assert path.read_text() == "old"
+        replacement.put_in_place()
+        assert path.read_text() == "new"
+        replacement.put_back()
+        assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["fastapi.service"]
+
+
+def test_what_was_not_there_before_is_not_there_after(tmp_path: Path) -> None:
+    path = tmp_path / "fastapi.service"
+    with disk.staged(path, "new") as replacement:
+        replacement.put_in_place()
+        assert path.read_text() == "new"
+        replacement.put_back()
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_put_back_that_was_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "fastapi.service"
+    path.write_text("old")
+    with disk.staged(path, "new") as replacement:
+        replacement.put_back()
+    assert path.read_text() == "old"
+
+
+def test_a_replacement_that_stays_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "fastapi.service"
+    path.write_text("old")
+    with disk.staged(path, "new") as replacement:
+        replacement.put_in_place()
+    assert path.read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["fastapi.service"]
+
+
+def test_a_file_for_which_there_is_no_room_is_noticed_before_anything_changes(tmp_path: Path) -> None:
+    path = tmp_path / "fastapi.service"
+    path.write_text("old")
+    (tmp_path / ".fastapi.service.building").mkdir()
+    with pytest.raises(OSError), disk.staged(path, "new"):  # noqa: PT011 (any will do)
+        pass
+    assert path.read_text() == "old"

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -60,3 +61,44 @@ def swap_link(link: Path, target: str) -> None:
     building.symlink_to(target)
     building.replace(link)
     sync_directory(link.parent)
+
+
+class Replacement:
+    """New content for a file that lies beside it, so that to put it in place, or back, takes no room on the disk."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._new = path.with_name(f".{path.name}.building")
+        self._old = path.with_name(f".{path.name}.former")
+        self.discard()
+        durable(self._new, text)
+
+    def put_in_place(self) -> None:
+        """Replace the file at once; a power loss leaves the old or the new one."""
+        if self._path.exists():
+            os.link(self._path, self._old)
+        self._new.replace(self._path)
+        sync_directory(self._path.parent)
+
+    def put_back(self) -> None:
+        """Have the old file back, or none where there was none. Does nothing when it was not replaced."""
+        if self._old.exists():
+            self._old.replace(self._path)
+        elif not self._new.exists():
+            self._path.unlink(missing_ok=True)
+        sync_directory(self._path.parent)
+
+    def discard(self) -> None:
+        """Remove what lies beside the file."""
+        self._new.unlink(missing_ok=True)
+        self._old.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staged(path: Path, text: str) -> Iterator[Replacement]:
+    """A replacement for a file, for as long as the block lasts. Raises OSError where there is no room for it."""
+    replacement = Replacement(path, text)
+    try:
+        yield replacement
+    finally:
+        replacement.discard()

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import socket
-import sys
 from typing import Any
 
 from appctl.process import run
@@ -15,13 +14,6 @@ def entries(*query: str) -> list[dict[str, Any]]:
     # --all: without it, long messages and those with unprintable characters are left out.
     lines = run("journalctl", "--quiet", "--output=json", "--all", *query, check=False).splitlines()
     return [json.loads(line) for line in lines]
-
-
-def say(name: str, text: str, release: str, error: bool = False) -> None:
-    """Tell whoever waits, and the journal."""
-    with contextlib.suppress(OSError):  # nobody waits any more, and the handover goes on
-        print(text, file=sys.stderr if error else sys.stdout, flush=True)
-    tell(name, text, release, error)
 
 
 def tell(name: str, text: str, release: str, error: bool = False) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from appctl.disk import read_bounded
 from appctl.process import CtlError, run
 
+CGROUPS = Path("/sys/fs/cgroup")
+
 UP = ("active", "activating", "reloading")
 """States of a unit that is up or on its way up."""
 
@@ -116,6 +118,17 @@ def control_group(pid: int | str) -> str:
 def belongs(group: str, parent: str) -> bool:
     """Whether a control group is another one or beneath it."""
     return bool(group) and f"{group}/".startswith(f"{parent.rstrip('/')}/")
+
+
+def processes(unit: str) -> set[int]:
+    """Process ids of all processes of a unit. A process cannot leave its unit, nor enter another."""
+    group = show(unit, "ControlGroup")["ControlGroup"].strip("/")
+    found: set[int] = set()
+    if group:
+        for path in (CGROUPS / group).rglob("cgroup.procs"):
+            with contextlib.suppress(OSError):  # it has just ended
+                found |= {int(word) for word in read_bounded(path, 1 << 20).split()}
+    return found
 
 
 def children(pid: int) -> set[int]:

@@ -1,0 +1,75 @@
+#!/usr/bin/python
+"""Ask an application's control command."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gunicorn_fastapi_ctl
+short_description: Ask an application's control command
+description:
+  - Runs NAMEctl on the host with C(--json), and reports what it says as its result. It decides by itself
+    whether there is anything to do, so to ask again changes nothing.
+  - In check mode only what reads is asked, and all else is skipped.
+options:
+  name: {type: str, required: true, description: Name of the application.}
+  command:
+    type: list
+    elements: str
+    required: true
+    description: The command and its arguments, as on the command line.
+  stdin:
+    type: str
+    description: What it reads from standard input. Not for the system's log.
+author: the gunicorn_fastapi maintainers (@gunicorn-fastapi)
+"""
+
+EXAMPLES = r"""
+- name: Roll back
+  gunicorn_fastapi_ctl:
+    name: fastapi
+    command: [rollback, previous]
+"""
+
+RETURN = r"""
+said: {type: list, elements: str, returned: always, description: What it told the operator.}
+answer: {type: dict, returned: always, description: Its answer, such as the state of the service.}
+"""
+
+import json
+
+from ansible.module_utils.basic import AnsibleModule
+
+READS = frozenset({"status", "list", "packages", "settled"})
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "command": {"type": "list", "elements": "str", "required": True},
+            "stdin": {"type": "str", "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    name, command = module.params["name"], module.params["command"]
+    if module.check_mode and command[0] not in READS:
+        module.exit_json(changed=False, skipped=True, said=[], answer={})
+    program = f"/usr/local/sbin/{name}ctl"
+    code, out, err = module.run_command(
+        [program, *command, "--json"], data=module.params["stdin"], binary_data=True, handle_exceptions=False
+    )
+    try:
+        answer = json.loads(out)
+    except ValueError:
+        module.fail_json(msg=err.strip() or out.strip() or f"{program} ended with {code}", said=[], answer={})
+    if isinstance(answer, list):
+        module.exit_json(changed=False, said=[], answer={"rows": answer})
+    said = answer.pop("said", [])
+    changed = bool(answer.pop("changed", False))
+    if code or answer.pop("failed", False):
+        module.fail_json(msg=answer.get("reason", err.strip()), changed=changed, said=said, answer=answer)
+    module.exit_json(changed=changed, said=said, answer=answer)
+
+
+if __name__ == "__main__":
+    main()

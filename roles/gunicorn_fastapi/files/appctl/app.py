@@ -1,0 +1,55 @@
+"""What one application is called on this host, and where what belongs to it lies."""
+
+from pathlib import Path
+
+INSTANCES = MAIN, CANDIDATE, PREFLIGHT = "main", "candidate", "preflight"
+"""The service itself, and the instances beside it: one serves while it is restarted, one proves a release."""
+
+
+class App:
+    """Names and paths of one application. Knows nothing of what is there."""
+
+    def __init__(self, name: str, base: Path = Path("/")) -> None:
+        self.name = name
+        self.root = base / "opt" / name
+        self.releases = self.root / "releases"
+        self.virtualenvs = self.root / "virtualenvs"
+        self.credentials = self.root / "credentials"
+        self.history = self.root / "history.jsonl"
+        self.link = self.root / "current"
+
+        self.system = base / "etc/systemd/system"
+        self.service = f"{name}.service"
+        self.unit = self.system / self.service
+        """The file that says which release is active. Replacing it is the switch."""
+        self.extensions = self.system / f"{self.service}.d"
+        self.socket = f"{name}.socket"
+        self.handover = f"{name}-handover.service"
+
+        self.transient = base / "run/systemd/system"
+        """Units that a reboot forgets: a handover that lost its power leaves none of them behind."""
+        self.runtime = base / "run" / name
+        """Root's own; the application can read names in it and nothing else."""
+        self.failures = self.runtime / "failures.json"
+        self.proof = self.runtime / "proved.json"
+        """The release that has passed its preflight, and when."""
+
+    def instance_service(self, kind: str) -> str:
+        """The service of an instance."""
+        return self.service if kind == MAIN else f"{self.name}-{kind}.service"
+
+    def instance_socket(self, kind: str) -> str:
+        """Its private socket."""
+        return f"{self.name}-{'probe' if kind == MAIN else kind}.socket"
+
+    def address(self, instance: str) -> Path:
+        """Where exactly this instance (main, candidate, preflight) answers, and no other."""
+        return self.runtime / f"{instance}.sock"
+
+    def release(self, release: str) -> Path:
+        """The directory of a release."""
+        return self.releases / release
+
+    def started(self, unit: str) -> Path:
+        """What root noted when a unit was started: its invocation and release."""
+        return self.runtime / "started" / f"{unit}.json"

@@ -1,0 +1,147 @@
+"""The commands that change which release is active, each in a unit of its own, so that nothing stops one half-way."""
+
+import argparse
+import getpass
+import os
+import subprocess
+import sys
+
+from appctl import handover, releases, systemd, talk
+from appctl.app import App
+from appctl.instance import loosened
+from appctl.process import ENVIRONMENT, CtlError
+from appctl.releases import short
+
+
+def in_the_background(app: App, release: str, *command: str) -> None:
+    """Run a command of this program as a unit of its own, which a lost connection does not end, and wait for it.
+
+    There is one such unit, so there is one handover at a time. Raises CtlError when another is under way.
+    """
+    state = systemd.show(app.handover, "ActiveState", "Description", "InactiveExitTimestamp")
+    if state["ActiveState"] not in ("inactive", "failed", ""):
+        raise CtlError(
+            f"{app.name}: {state['Description']} is under way since {state['InactiveExitTimestamp']}. "
+            f"Wait until it is over (journalctl -fu {app.name}), then try again"
+        )
+    who = by()
+    me = f"/usr/local/sbin/{app.name}ctl"
+    done = subprocess.run(
+        [
+            "systemd-run", "--quiet", "--collect", "--wait", "--pipe", f"--unit={app.handover}",
+            f"--description=the handover to {short(release)} by {who}", f"--setenv=HANDOVER_BY={who}",
+            f"--property=ExecStopPost={me} settle", "--property=TimeoutStopSec=infinity",
+            me, *command,
+        ],
+        check=False,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if talk.quiet else None,
+        stderr=subprocess.PIPE if talk.quiet else None,
+        text=True,
+        errors="replace",
+    )  # fmt: skip
+    if talk.quiet:
+        talk.said += done.stdout.splitlines()
+    if done.returncode:
+        if talk.quiet:
+            raise CtlError(done.stderr.strip() or f"{app.handover} ended with {done.returncode}")
+        sys.exit(done.returncode)
+
+
+def by() -> str:
+    """Who asks, for the history."""
+    user = os.environ.get("SUDO_USER") or getpass.getuser()
+    origin = os.environ.get("SSH_CONNECTION", "").split(" ")[0]
+    return f"{user} from {origin}" if origin else user
+
+
+def command_handover(app: App, arguments: argparse.Namespace) -> dict[str, object]:
+    """Put a release into service, if it is not active yet."""
+    return hand_over(app, arguments.release, again=arguments.again)
+
+
+def command_rollback(app: App, arguments: argparse.Namespace) -> dict[str, object]:
+    """Put a release that is already here into service: the previous one, or a named one."""
+    return hand_over(app, arguments.release)
+
+
+def command_restart(app: App, _: argparse.Namespace) -> dict[str, object]:
+    """Start the current release afresh, without losing a request."""
+    return hand_over(app, "current", again=True)
+
+
+def hand_over(app: App, word: str, again: bool = False) -> dict[str, object]:
+    """Hand over to a release, and tell whether that changed anything."""
+    release = releases.resolve(app, word)
+    if not again and handover.is_settled(app, release):
+        talk.out(f"release {short(release)} is active already")
+        if loosened(app):
+            talk.out(loosened(app))
+        return {"changed": False, "release": release}
+    releases.manifest(app, release)
+    in_the_background(app, release, "execute", release, *(["--again"] if again else []))
+    return {"changed": True, "release": release}
+
+
+def command_preflight(app: App, arguments: argparse.Namespace) -> dict[str, object]:
+    """Prove a release where no client can reach it."""
+    release = releases.resolve(app, arguments.release)
+    if handover.is_settled(app, release):
+        return {"changed": False, "release": release}
+    in_the_background(app, release, "execute", release, "--preflight-only")
+    return {"changed": True, "release": release}
+
+
+def command_execute(app: App, arguments: argparse.Namespace) -> None:
+    """The inside of a handover: runs in a unit of its own."""
+    release = arguments.release
+    try:
+        handover.settle(app)
+    except CtlError as failure:
+        # The release that comes now is the way out.
+        talk.say(app, f"{app.service} does not come up: {failure}", releases.current(app), error=True)
+    try:
+        releases.manifest(app, release)
+        if not arguments.again and handover.is_settled(app, release):
+            talk.say(app, f"release {short(release)} is active by that", release)
+        elif arguments.preflight_only:
+            handover.preflight(app, release)
+        else:
+            handover.execute(app, release)
+    except (CtlError, OSError) as failure:
+        talk.say(app, str(failure), release, error=True)
+        sys.exit(1)
+
+
+def command_settled(app: App, _: argparse.Namespace) -> dict[str, object]:
+    """The release to which a handover would have nothing to do and nothing to tell."""
+    current = releases.current(app)
+    settled = current if handover.is_settled(app, current) and not loosened(app) else ""
+    if settled:
+        talk.out(settled)
+    return {"release": settled}
+
+
+def command_settle(app: App, _: argparse.Namespace) -> None:
+    """Clear up after an interrupted handover."""
+    handover.settle(app)
+
+
+def add_handover(command: argparse.ArgumentParser) -> None:
+    command.add_argument("release", help="its id, the beginning of it, or current or previous")
+    command.add_argument("--again", action="store_true", help="even if it is active already")
+
+
+def add_rollback(command: argparse.ArgumentParser) -> None:
+    command.add_argument("release", nargs="?", default="previous")
+
+
+def add_preflight(command: argparse.ArgumentParser) -> None:
+    command.add_argument("release")
+
+
+def add_execute(command: argparse.ArgumentParser) -> None:
+    command.add_argument("release")
+    command.add_argument("--again", action="store_true")
+    command.add_argument("--preflight-only", action="store_true")

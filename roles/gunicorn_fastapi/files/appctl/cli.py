@@ -1,0 +1,93 @@
+"""The command line of NAMEctl. Each command's module is imported when it is asked for."""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from appctl import talk
+from appctl.app import App
+from appctl.process import CtlError
+from appctl.text import visible
+
+
+class Command(NamedTuple):
+    """Where a command is found, and who may use it."""
+
+    module: str
+    function: str
+    arguments: str = ""
+    needs_root: bool = True
+    hidden: bool = False
+
+
+COMMANDS = {
+    "status": Command("status", "command_status", needs_root=False),
+    "list": Command("listing", "command_list"),
+    "packages": Command("listing", "command_packages", "add_packages"),
+    "preflight": Command("background", "command_preflight", "add_preflight"),
+    "handover": Command("background", "command_handover", "add_handover"),
+    "rollback": Command("background", "command_rollback", "add_rollback"),
+    "restart": Command("background", "command_restart"),
+    "prune": Command("prune", "command_prune", "add_prune"),
+    # What units and playbooks ask.
+    "probe": Command("health", "command_probe", "add_probe", hidden=True),
+    "stop": Command("stop", "command_stop", "add_stop", hidden=True),
+    "backoff": Command("backoff", "command_backoff", hidden=True),
+    "execute": Command("background", "command_execute", "add_execute", hidden=True),
+    "settle": Command("background", "command_settle", hidden=True),
+    "settled": Command("background", "command_settled", hidden=True),
+}
+
+
+def parser(name: str, asked: str) -> argparse.ArgumentParser:
+    """The command line; the modules of all commands are imported only to list them."""
+    top = argparse.ArgumentParser(prog=f"{name}ctl", description=f"Releases of {name} on this host.")
+    commands: Any = top.add_subparsers(required=True, metavar="COMMAND")
+    for word, command in COMMANDS.items():
+        if asked in COMMANDS and word != asked:
+            continue
+        module = importlib.import_module(f"appctl.{command.module}")
+        function: Callable[[App, argparse.Namespace], Any] = getattr(module, command.function)
+        summary = (function.__doc__ or "").splitlines()[0]
+        shown = {} if command.hidden else {"help": summary}
+        sub = commands.add_parser(word, description=summary, **shown)
+        sub.set_defaults(function=function, needs_root=command.needs_root, name=word)
+        sub.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+        if command.arguments:
+            getattr(module, command.arguments)(sub)
+    return top
+
+
+def main(name: str, words: list[str] | None = None) -> None:
+    """Carry out one command. Ends with status 1 and a sentence, or with it as JSON, when that fails."""
+    words = sys.argv[1:] if words is None else words
+    app = App(name)
+    arguments = parser(name, words[0] if words else "").parse_args(words)
+    talk.quiet = arguments.json
+    try:
+        if arguments.needs_root and os.geteuid() != 0:
+            raise CtlError(f"{name}ctl {arguments.name} needs root. Try: sudo {name}ctl {arguments.name}")
+        answer = arguments.function(app, arguments) or {}
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (CtlError, OSError) as failure:
+        if arguments.json:
+            print(json.dumps(safe({"changed": False, "failed": True, "reason": str(failure), "said": talk.said})))
+            sys.exit(1)
+        sys.exit(f"{name}ctl: {visible(str(failure), talk.MOST)}")
+    if arguments.json:
+        print(json.dumps(safe(answer if isinstance(answer, list) else {"said": talk.said, **answer})))
+
+
+def safe(value: Any) -> Any:
+    """A value whose texts, which may be an application's own, are safe to show."""
+    if isinstance(value, dict):
+        return {key: safe(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [safe(item) for item in value]
+    return visible(value, talk.MOST) if isinstance(value, str) else value

@@ -1,0 +1,165 @@
+"""One release takes the place of another. Whatever fails, the old one is put back."""
+
+import datetime
+import getpass
+import json
+import os
+import time
+
+from appctl import history, releases, systemd, talk
+from appctl.app import CANDIDATE, PREFLIGHT, App
+from appctl.disk import Replacement, durable, read_bounded, staged
+from appctl.instance import LONGEST, instance, left, loosened, remove, start, unit_text
+from appctl.process import CtlError, run
+from appctl.releases import short
+
+PROVED = 3600.0
+"""Seconds for which a preflight proves a release: the other hosts of a run may take their turn first."""
+
+
+def preflight(app: App, release: str) -> None:
+    """Boot the release where no client can reach it. Raises CtlError when it does not work."""
+    try:
+        with instance(app, release, PREFLIGHT) as took:
+            talk.say(app, f"release {short(release)}: preflight passed in {took}", release)
+        durable(app.proof, json.dumps({"release": release, "at": time.time()}))
+    except CtlError as failure:
+        raise CtlError(
+            f"release {short(release)}: preflight failed; {serving(app)} "
+            f"(journalctl -u {app.name}-preflight): {failure}"
+        ) from None
+
+
+def is_proved(app: App, release: str) -> bool:
+    """Whether the release has passed its preflight a moment ago, in this boot. Good for one handover."""
+    try:
+        proof = json.loads(read_bounded(app.proof, 4096))
+        app.proof.unlink()
+        return bool(proof["release"] == release and time.time() - proof["at"] < PROVED)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def serving(app: App) -> str:
+    """What serves just now, in words."""
+    current = releases.current(app)
+    if not current:
+        return "no client ever saw it"
+    try:
+        state = systemd.show(app.service, "ActiveState")["ActiveState"]
+        running = releases.running(app, app.service)
+    except CtlError as failure:
+        return f"whether {app.name} serves is unknown ({failure})"
+    if state == "active" and running:
+        return f"{app.name} keeps serving {short(running)}"
+    return f"{app.service} is {state or 'not there'}, and was before"
+
+
+def switch(app: App, release: str, replacement: Replacement) -> str:
+    """Put the release's unit in place and restart on it. Whatever fails, the old unit is put back and restarted."""
+    try:
+        replacement.put_in_place()
+        run("systemctl", "daemon-reload")
+        took = start(app.service, "restart")
+    except BaseException as failure:
+        replacement.put_back()
+        run("systemctl", "daemon-reload", check=False)
+        told = f"release {short(release)}: {app.service} failed"
+        words = str(failure) or type(failure).__name__
+        if not app.unit.exists():
+            run("systemctl", "stop", app.service, app.socket, check=False, timeout=LONGEST)
+            raise CtlError(f"{told}: {words}") from failure
+        try:
+            start(app.service, "restart")
+        except CtlError as second:
+            raise CtlError(
+                f"{told}: {words}\nand does not come up on {short(releases.current(app))} either: {second}"
+            ) from failure
+        raise CtlError(f"{told} on it and serves {short(releases.current(app))} again: {words}") from failure
+    releases.point(app)
+    return took
+
+
+def execute(app: App, release: str) -> None:
+    """All steps. Raises CtlError after putting everything back as it was."""
+    before = releases.current(app)
+    begin = time.monotonic()
+    outcome, why = "failed", ""
+    way = f"from {short(before) or 'nothing'} to {short(release)}"
+    talk.say(app, f"handover {way} begins", release)
+    try:
+        # First what takes room on the disk.
+        with staged(app.unit, unit_text(app, release, app.service)) as replacement:
+            if not is_proved(app, release):
+                preflight(app, release)
+            if systemd.active(app.socket):
+                with instance(app, release, CANDIDATE) as took:
+                    talk.say(app, f"release {short(release)}: serves beside {short(before)} after {took}", release)
+                    took = switch(app, release, replacement)
+                    talk.say(app, f"release {short(release)}: {app.service} restarted on it in {took}", release)
+            else:
+                took = switch(app, release, replacement)
+                talk.say(app, f"release {short(release)}: {app.service} started in {took}", release)
+        outcome = "done"
+    except BaseException as failure:
+        why = (str(failure) or type(failure).__name__).split("\n")[0]
+        raise
+    finally:
+        record(app, before, release, outcome, why, time.monotonic() - begin)
+    talk.say(app, f"handover {way} done", release)
+    if loosened(app):
+        talk.say(app, loosened(app), release)
+
+
+def record(app: App, before: str, after: str, outcome: str, reason: str, seconds: float | None) -> None:
+    """Add a line to the history. That it cannot be written is told, and changes nothing else."""
+    line = {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "from": before,
+        "to": after,
+        "outcome": outcome,
+        "reason": reason,
+        "seconds": None if seconds is None else round(seconds, 1),
+        "by": os.environ.get("HANDOVER_BY", getpass.getuser()),
+    }
+    try:
+        history.append(app.history, line)
+    except OSError as error:
+        talk.say(app, f"{app.history} could not be written: {error}. This handover is missing in it", after, error=True)
+
+
+def active_by_history(app: App) -> str:
+    """The release that the history says is active. Another one than the current one was interrupted."""
+    records, _ = history.read(app.history)
+    return next((str(line.get("to")) for line in reversed(records) if line.get("outcome") == "done"), "")
+
+
+def settle(app: App) -> None:
+    """Finish or undo what an interrupted handover left. Changes nothing when nothing was left.
+
+    The unit is only ever replaced while a proved candidate serves, so the service is brought to the
+    release that its unit names, and then the candidate goes. Raises CtlError when the service does not
+    come up; the candidate goes on serving.
+    """
+    remove(app, PREFLIGHT)
+    current = releases.current(app)
+    if not current:
+        return
+    if CANDIDATE in left(app):
+        run("systemctl", "daemon-reload")
+        # A start or restart that is under way by itself is waited for.
+        verb = "start" if releases.running(app, app.service) == current else "restart"
+        start(app.service, verb)
+        remove(app, CANDIDATE)
+        talk.say(app, f"an interrupted handover was settled: {app.service} serves {short(current)}", current)
+    # After a loss of power this may be all that is left to do.
+    if not releases.is_pointed(app):
+        releases.point(app)
+    if active_by_history(app) != current:
+        record(app, active_by_history(app), current, "done", "after an interruption", None)
+
+
+def is_settled(app: App, release: str) -> bool:
+    """Whether a release is active, with nothing left over from a handover."""
+    serves = releases.current(app) == releases.running(app, app.service) == release
+    return serves and releases.is_pointed(app) and not left(app)

@@ -1,0 +1,42 @@
+"""systemd's question at each start and reload: does this instance work?"""
+
+import argparse
+import contextlib
+import os
+import time
+
+from appctl import probe, reason, releases, talk
+from appctl.app import INSTANCES, App
+from appctl.process import CtlError
+
+
+def command_probe(app: App, arguments: argparse.Namespace) -> None:
+    """Wait until an instance is healthy. systemd asks this at each start and reload."""
+    pid = int(os.environ["MAINPID"])
+    since = time.time() if arguments.reload else 0
+    try:
+        if arguments.reload:
+            probe.recycle(pid, arguments.timeout)
+        else:
+            note(app, arguments.instance)
+        address = app.address(arguments.instance)
+        talk.out(probe.probe(address, arguments.path, arguments.timeout, pid, kill=not arguments.reload))
+    except CtlError as failure:
+        told = ""
+        with contextlib.suppress(Exception):  # what is told decides nothing
+            told = reason.reason_in(reason.last_words(f"_SYSTEMD_INVOCATION_ID={os.environ['INVOCATION_ID']}", since))
+        raise CtlError(f"{failure}. {told}" if told else str(failure)) from None
+
+
+def note(app: App, instance: str) -> None:
+    """Note which release systemd has just started, as the unit says it."""
+    release = os.environ.get("GUNICORN_FASTAPI_RELEASE", "")
+    if releases.ID.fullmatch(release):
+        releases.note_started(app, app.instance_service(instance), release, os.environ["INVOCATION_ID"])
+
+
+def add_probe(command: argparse.ArgumentParser) -> None:
+    command.add_argument("instance", choices=INSTANCES)
+    command.add_argument("path")
+    command.add_argument("--timeout", type=float, default=60, metavar="SECONDS")
+    command.add_argument("--reload", action="store_true", help="have the workers replaced before")

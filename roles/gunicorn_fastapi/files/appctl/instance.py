@@ -1,0 +1,106 @@
+"""Units of an application: the service itself, and instances beside it for as long as they are needed."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+
+from appctl import reason, releases, systemd, talk
+from appctl.app import CANDIDATE, PREFLIGHT, App
+from appctl.process import CtlError, run
+
+LONGEST = 3600.0
+"""Seconds to wait for systemd's word on a unit. The unit bounds its start and its stop by itself."""
+
+WORDS = 20
+"""Lines of the application that a failure shows."""
+
+
+def unit_text(app: App, release: str, unit: str) -> str:
+    """The text of a unit as the release has it."""
+    return (app.release(release) / "systemd" / unit).read_text()
+
+
+def start(unit: str, verb: str = "start") -> str:
+    """Start a unit and wait until its own probe says that it is healthy; says how long that took.
+
+    Raises CtlError with the application's reason, and leaves the unit as it failed. The wait ends by itself:
+    the unit bounds its start and its stop, whatever the application asks systemd for.
+    """
+    begin, since = time.monotonic(), time.time()
+    try:
+        run("systemctl", verb, unit, timeout=LONGEST)
+    except CtlError as failure:
+        # Not by the invocation: a client that waits may have started the next one by now.
+        raise CtlError(why(f"_SYSTEMD_UNIT={unit}", since) or str(failure)) from None
+    return f"{time.monotonic() - begin:.1f} s"
+
+
+def why(match: str, since: float) -> str:
+    """What the application says about its failure: the reason, and its last lines. Never fails."""
+    try:
+        lines = reason.last_words(match, since)
+        told = reason.reason_in(lines)
+    except Exception as error:  # noqa: BLE001 (what is told decides nothing)
+        return f"(its reason could not be read: {type(error).__name__}: {error})"
+    shown = "\n".join(f"    {line}" for line in lines[-WORDS:])
+    return f"{told}{reason.sandbox_hint(told)}\n{shown}" if told else ""
+
+
+@contextlib.contextmanager
+def instance(app: App, release: str, kind: str) -> Iterator[str]:
+    """A second instance of the application for as long as the block lasts; gives its time to start."""
+    service, socket = app.instance_service(kind), app.instance_socket(kind)
+    app.transient.mkdir(exist_ok=True)
+    try:
+        for name in (socket, service):
+            (app.transient / name).write_text(unit_text(app, release, name))
+        link = app.transient / f"{service}.d"
+        link.unlink(missing_ok=True)
+        if app.extensions.is_dir():  # what the operator added to the service holds for this instance too
+            link.symlink_to(app.extensions)
+        run("systemctl", "daemon-reload")
+        # A former candidate may still run, where the service could not be brought up.
+        yield start(service, "restart")
+    finally:
+        up = systemd.show(app.service, "ActiveState")["ActiveState"] == "active"
+        if up or kind == PREFLIGHT or not systemd.active(service):
+            remove(app, kind)
+        else:
+            talk.say(app, f"{app.service} is not up, so {service} goes on serving", release, error=True)
+
+
+def remove(app: App, kind: str) -> None:
+    """Stop a second instance, if there is one, and forget its units."""
+    names = [app.instance_service(kind), app.instance_socket(kind)]
+    files = [app.transient / name for name in [*names, f"{names[0]}.d"]]
+    if not any(os.path.lexists(file) for file in files):
+        return
+    run("systemctl", "stop", *names, check=False, timeout=LONGEST)  # bounded by the units themselves
+    for file in files:
+        file.unlink(missing_ok=True)
+    # A stopped unit that nothing refers to is forgotten without a reload, unless it is remembered as failed.
+    run("systemctl", "reset-failed", *names, check=False)
+
+
+def left(app: App) -> list[str]:
+    """The instances beside the service whose units are there."""
+    return [kind for kind in (PREFLIGHT, CANDIDATE) if (app.transient / app.instance_service(kind)).exists()]
+
+
+def loosened(app: App) -> str:
+    """By how much drop-ins of the running service loosen its sandbox, in words. Empty when they do not."""
+    if not app.extensions.is_dir():
+        return ""
+    # The same sandbox, and no drop-ins.
+    alone = app.release(releases.current(app)) / "systemd" / app.instance_service(PREFLIGHT)
+    try:
+        intended, real = systemd.exposure("--offline=true", str(alone)), systemd.exposure(app.service)
+    except CtlError as failure:
+        return f"warning: what {app.extensions} does to the sandbox is unknown: {failure}"
+    if real <= intended:
+        return ""
+    return (
+        f"warning: {app.extensions} raises the exposure of {app.service} from {intended} to {real} "
+        f"(systemd-analyze security {app.service})"
+    )

@@ -1,0 +1,127 @@
+"""What serves, since when, how well, and what happened last: looked up when it is asked."""
+
+import argparse
+import contextlib
+import datetime
+import os
+import re
+import time
+from typing import Any
+
+from appctl import backoff, history, journal, probe, reason, releases, systemd, talk
+from appctl.app import CANDIDATE, MAIN, App
+from appctl.process import CtlError
+from appctl.releases import short
+
+TRAFFIC_SECONDS = 300
+TRAFFIC_RECORDS = 2000
+"""What the status looks at to tell how many requests there are: the log of these seconds, and no more records."""
+
+HANDOVERS = 5
+"""How many of the latest handovers the status shows."""
+
+PROPERTIES = (
+    "ActiveState", "SubState", "MainPID", "MemoryCurrent", "StatusText",
+    "ActiveEnterTimestamp", "InactiveExitTimestamp", "NRestarts",
+)  # fmt: skip
+
+
+def health(app: App) -> str:
+    """What the health path of the running service answers just now, in words."""
+    try:
+        path = releases.manifest(app, releases.running(app, app.service))["health_path"]
+        begin = time.monotonic()
+        with contextlib.closing(probe.ask(app.address(MAIN), path)) as connection:
+            connection.settimeout(5)
+            status = probe.status_of(connection)
+        took = (time.monotonic() - begin) * 1000
+    except PermissionError:
+        return "unknown, asking it needs root"
+    except (OSError, CtlError) as error:
+        return f"not to be asked ({error})"
+    return f"{path} answers {status} in {took:.0f} ms" if status else f"{path} does not answer within 5 s"
+
+
+def traffic(app: App) -> dict[str, float] | None:
+    """Requests in the log of the last minutes: how many, how many of them were answered with 5xx, in how many seconds.
+
+    Looks at the latest records only, so that it costs the same under any load. None when there is nothing to see.
+    """
+    units = [f"_SYSTEMD_UNIT={unit}" for unit in (app.service, app.instance_service(CANDIDATE))]
+    now = time.time()
+    latest = journal.entries(*units, f"--since=@{now - TRAFFIC_SECONDS:.6f}", f"--lines={TRAFFIC_RECORDS}")
+    matches = [re.search(r" - uvicorn\.access - .* (\d)\d\d$", reason.readable(entry)) for entry in latest]
+    statuses = [match.group(1) for match in matches if match]
+    if not statuses:
+        return None
+    whole = len(latest) < TRAFFIC_RECORDS
+    seconds = TRAFFIC_SECONDS if whole else now - int(latest[0]["__REALTIME_TIMESTAMP"]) / 1e6
+    return {"logged": len(statuses), "failed": statuses.count("5"), "seconds": round(seconds, 1)}
+
+
+def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
+    """What serves, since when, how well, and what happened last."""
+    unit = systemd.show(app.service, *PROPERTIES)
+    is_root = os.geteuid() == 0
+    memory = unit["MemoryCurrent"]
+    up = unit["ActiveState"] == "active"
+    failed = {} if up else backoff.failed_before(app)
+    state = {
+        "name": app.name,
+        "release": releases.running(app, app.service) or releases.current(app),
+        "state": f"{unit['ActiveState']} ({unit['SubState']})",
+        "since": unit["ActiveEnterTimestamp"] if up else unit["InactiveExitTimestamp"],
+        "status": unit["StatusText"],
+        "workers": len(systemd.children(systemd.number(unit["MainPID"]))),
+        "memory": int(memory) if memory.isdigit() else None,
+        "health": health(app) if up else "the service is not up",
+        "requests": traffic(app),
+        "restarts": systemd.number(unit["NRestarts"]),
+        "failures": failed.get("failures", 0),
+        "next_try": failed.get("tried"),
+        "candidate": releases.running(app, app.instance_service(CANDIDATE)),
+        # Only root may look into the releases and the history.
+        "previous": releases.previous(app) if is_root else None,
+        "handovers": history.read(app.history)[0][-HANDOVERS:] if is_root else [],
+    }
+    for line in words(state):
+        talk.out(line)
+    return state
+
+
+def words(state: dict[str, Any]) -> list[str]:
+    """The state as lines."""
+    requests, memory = state["requests"], state["memory"]
+    release = short(state["release"]) or "none"
+    lines = [
+        f"{state['name']}: release {release}, {state['state']} since {state['since'] or 'never'}",
+        f"  health    {state['health']}",
+        f"  workers   {state['workers']}",
+        f"  status    {state['status']}",
+        f"  memory    {'unknown' if memory is None else f'{memory / 2**20:.0f} MiB'}",
+    ]
+    if requests:
+        lines.append(
+            f"  requests  {requests['logged']} logged in {requests['seconds']:g} s, {requests['failed']} failed (5xx)"
+        )
+    lines.append(f"  restarts  {state['restarts']} by systemd since the last start")
+    if state["failures"]:
+        lines.append(
+            f"  failures  {state['failures']} in a row, {next_try(state)} (journalctl -u {state['name']} -p err)"
+        )
+    if state["candidate"]:
+        lines.append(f"  handover  under way, {short(state['candidate'])} serves beside it")
+    unknown = state["previous"] is None
+    lines.append(f"  previous  {'unknown, that needs root' if unknown else short(state['previous']) or 'none'}")
+    for entry in state["handovers"]:
+        before, after = short(str(entry.get("from") or "-")), short(str(entry.get("to")))
+        lines.append(f"  {entry.get('time')}  {before:12} -> {after}  {entry.get('outcome')} {entry.get('reason')}")
+    return lines
+
+
+def next_try(state: dict[str, Any]) -> str:
+    """When the service is tried again, if that is still to come."""
+    at = state["next_try"] or 0
+    if at <= time.time():
+        return "it is being tried now"
+    return f"the next try is at {datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec='seconds')}"
