@@ -1,5 +1,6 @@
 """A journal for the tests: reads what arrives by either way, and what is logged there."""
 
+import asyncio
 import logging
 import os
 import re
@@ -9,11 +10,12 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from gunicorn_fastapi.log import JournalHandler
+from gunicorn_fastapi.log import Formatter, JournalHandler, JsonFormatter, RequestContext
 from servers import eventually
+from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
 SPECIFIED = "%(asctime)s - %(levelname)s - %(name)s - %(message)s"
 
@@ -126,3 +128,67 @@ def fail(text: str = "it failed") -> None:
         raise LookupError(text)
     except LookupError:
         logging.getLogger("app").exception("An error")
+
+
+FORMATTERS: dict[str, Callable[[], logging.Formatter]] = {
+    "plain": lambda: Formatter(SPECIFIED),
+    "with an id": lambda: Formatter("%(request_id)s %(message)s"),
+    "with what only a record has": lambda: Formatter("%(levelno)d %(module)s %(message)s"),
+    "with a date of its own": lambda: Formatter("%(asctime)s %(message)s", "%H"),
+    "in another style": lambda: Formatter("{levelname} {message}", style="{"),
+    "of the standard library": lambda: logging.Formatter("%(name)s %(message)s"),
+    "json": lambda: JsonFormatter(),
+    "json with members": lambda: JsonFormatter('{"release": "abc"}'),
+    "json with members of the same name": lambda: JsonFormatter('{"pid": "none", "status": 1}'),
+}
+
+
+SCOPE: dict[str, Any] = {
+    "type": "http",
+    "headers": [],
+    "client": ("127.0.0.1", 12345),
+    "method": "GET",
+    "path": "/",
+    "query_string": b"",
+    "http_version": "1.1",
+}
+
+
+class Cycle:
+    """A request of uvicorn, as far as its access line goes."""
+
+    def __init__(self, scope: dict[str, Any]) -> None:
+        self.scope = scope
+        self.access_log = True
+        self.disconnected = False
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start" and self.access_log and not self.disconnected:
+            words = '%s - "%s %s HTTP/%s" %d'
+            target, version = get_path_with_query_string(cast(Any, self.scope)), self.scope["http_version"]
+            client = get_client_addr(cast(Any, self.scope))
+            logging.getLogger("uvicorn.access").info(
+                words, client, self.scope["method"], target, version, message["status"]
+            )
+
+
+async def served(scope: dict[str, Any], status: int, *, early: bool) -> bool:
+    """Answer a request; whether its line was taken before uvicorn had words for it. Never, unless ``early``."""
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status})
+
+    cycle = Cycle(scope)
+
+    async def in_between(message: Any) -> None:
+        await cycle.send(message)
+
+    await RequestContext(app)(scope, None, cycle.send if early else in_between)
+    return not cycle.access_log
+
+
+def take(path: str, **scope: Any) -> None:
+    """Answer a request for a path in the way in which the worker does."""
+    asyncio.run(served({**SCOPE, "path": path, **scope}, 200, early=True))
+    for handler in logging.getLogger("uvicorn.access").handlers:
+        handler.flush()

@@ -3,15 +3,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from gunicorn_fastapi.log import Formatter, JournalHandler, JsonFormatter, Request, RequestContext
-from gunicorn_fastapi.log.handler import PATH
 from gunicorn_fastapi.log.request import answered
-from journals import SPECIFIED, Attach, FakeJournal, answer, fail
-from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
+from gunicorn_fastapi.log.words import TARGET
+from journals import FORMATTERS, SCOPE, Attach, Cycle, FakeJournal, answer, fail, served, take
 
 
 def test_quiet_paths_are_logged_when_they_fail(journal: FakeJournal, attach: Attach) -> None:
@@ -26,74 +24,10 @@ def test_quiet_paths_are_logged_when_they_fail(journal: FakeJournal, attach: Att
     assert [s for p, s in shown if p in ("/healthz/deep", "/")] == [200, 200, 204, 204, 302, 302, 404, 404, 503, 503]
 
 
-FORMATTERS: dict[str, Callable[[], logging.Formatter]] = {
-    "plain": lambda: Formatter(SPECIFIED),
-    "with an id": lambda: Formatter("%(request_id)s %(message)s"),
-    "with what only a record has": lambda: Formatter("%(levelno)d %(module)s %(message)s"),
-    "with a date of its own": lambda: Formatter("%(asctime)s %(message)s", "%H"),
-    "in another style": lambda: Formatter("{levelname} {message}", style="{"),
-    "of the standard library": lambda: logging.Formatter("%(name)s %(message)s"),
-    "json": lambda: JsonFormatter(),
-    "json with members": lambda: JsonFormatter('{"release": "abc"}'),
-    "json with members of the same name": lambda: JsonFormatter('{"pid": "none", "status": 1}'),
-}
-
-
-SCOPE: dict[str, Any] = {
-    "type": "http",
-    "headers": [],
-    "client": ("127.0.0.1", 12345),
-    "method": "GET",
-    "path": "/",
-    "query_string": b"",
-    "http_version": "1.1",
-}
-
-
-class Cycle:
-    """A request of uvicorn, as far as its access line goes."""
-
-    def __init__(self, scope: dict[str, Any]) -> None:
-        self.scope = scope
-        self.access_log = True
-        self.disconnected = False
-
-    async def send(self, message: Any) -> None:
-        if message["type"] == "http.response.start" and self.access_log and not self.disconnected:
-            words = '%s - "%s %s HTTP/%s" %d'
-            target, version = get_path_with_query_string(cast(Any, self.scope)), self.scope["http_version"]
-            client = get_client_addr(cast(Any, self.scope))
-            logging.getLogger("uvicorn.access").info(
-                words, client, self.scope["method"], target, version, message["status"]
-            )
-
-
-async def served(scope: dict[str, Any], status: int, *, early: bool) -> bool:
-    """Answer a request; whether its line was taken before uvicorn had words for it. Never, unless ``early``."""
-
-    async def app(_scope: Any, _receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": status})
-
-    cycle = Cycle(scope)
-
-    async def in_between(message: Any) -> None:
-        await cycle.send(message)
-
-    await RequestContext(app)(scope, None, cycle.send if early else in_between)
-    return not cycle.access_log
-
-
-def take(path: str) -> None:
-    """Answer a request for a path in the way in which the worker does."""
-    asyncio.run(served({**SCOPE, "path": path}, 200, early=True))
-    for handler in logging.getLogger("uvicorn.access").handlers:
-        handler.flush()
-
-
 CLIENTS: list[Any] = [("127.0.0.1", 12345), ("::1", 1), None]
 
 TARGETS = [("/", b""), ("/a b", b"c=d&e"), ("/\n<0>x\x1b", b""), ("/x", b"\x1b"), ("/\xe4", b"")]
-TARGETS += [("/" + "x" * PATH, b""), ("/", b"x" * PATH), ("/healthz", b""), ("/healthz", b"a")]
+TARGETS += [("/" + "x" * TARGET, b""), ("/", b"x" * TARGET), ("/healthz", b""), ("/healthz", b"a")]
 
 
 @pytest.mark.parametrize("fields", [False, True])
@@ -117,7 +51,7 @@ def test_a_line_that_is_taken_before_uvicorn_tells_it_is_the_same(
                 asyncio.run(served(scope, status, early=False))
                 handler.flush()
                 plain = path.isprintable() and query.isascii() and query.decode().isprintable()
-                short = len(path) + len(query) <= PATH
+                short = len(path) + len(query) <= TARGET
                 cuts = isinstance(handler.formatter, Formatter | JsonFormatter) and handler.formatter.short_cut
                 assert early == (plain and short and status < 500 and cuts)
                 if (path, query, status) != ("/healthz", b"", 200):

@@ -5,7 +5,8 @@ size, and keeps any number of connections. The one here refuses what is too larg
 who keeps the worker waiting, and makes room for newcomers when it is full. httptools is strict about
 what a proxy could understand in another way; what it lets through of that is refused here.
 
-A refusal is one record with the client's address. Closed connections are told once a second, as a number.
+A refusal is one record with the client's address; of many in a second the rest is told as a number. So are closed
+connections, once a second.
 """
 
 import asyncio
@@ -20,6 +21,8 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from gunicorn_fastapi.log.bounded import Bounded
+
 logger = logging.getLogger("uvicorn.error")
 
 PATIENCE = 60
@@ -31,6 +34,9 @@ PIPELINED = 100
 
 HELD = 64 * 1024 * 1024
 """Bytes of incomplete requests that a worker keeps for all clients together."""
+
+REFUSALS = 200
+"""Refusals of which a worker writes a record each in a second."""
 
 TELLING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 """Headers that say whom a request is for, and where it ends."""
@@ -70,6 +76,7 @@ class Guard:
     """What the last good request told about itself, if it was no more than its host. Saves a second look."""
     _closed: Counter[tuple[str, str]] = field(default_factory=Counter)
     _next_look: float = 0
+    refused: Bounded = field(default_factory=lambda: Bounded(logger, logging.WARNING, REFUSALS))
 
     def __post_init__(self) -> None:
         self.small = min(self.target_max, self.header_max)
@@ -313,7 +320,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, reason: str) -> None:
         """Listen no more. Answer, unless the answer could be taken for that to another request."""
         self._deaf = True
-        logger.warning("%s:%s - Refused with %d: %.200s", *(self.client or ("-", "-")), status, reason)
+        host, port = self.client or ("-", "-")
+        self.guard.refused.log(str(host), "%s:%s - Refused with %d: %.200s", host, port, status, reason)
         answer = _answer(status, reason.encode(), self.server_state.default_headers)
         cycle = self.cycle
         if cycle is None or cycle.response_complete:

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -20,17 +19,7 @@ from gunicorn_fastapi.log.request import (
     in_words,
 )
 
-# All but the newline and the tab: terminals obey them, and journalctl shows no message that has them.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-
 _quote = json.encoder.encode_basestring
-
-
-def printable(text: str) -> str:
-    """The text with its control characters, but newline and tab, written as ``\\u001b``, which JSON knows too."""
-    if text.isprintable():
-        return text
-    return _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 class Seconds:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from gunicorn_fastapi.log import journal
-from gunicorn_fastapi.log.formats import Formatter, JsonFormatter, printable
-from gunicorn_fastapi.log.journal import BATCH, Journal, field, priority
+from gunicorn_fastapi.log.formats import Formatter, JsonFormatter
+from gunicorn_fastapi.log.journal import Journal, field, priority
 from gunicorn_fastapi.log.request import (
     JOURNAL_NAMES,
     AccessLine,
@@ -23,6 +23,7 @@ from gunicorn_fastapi.log.request import (
     current,
     in_words,
 )
+from gunicorn_fastapi.log.words import TARGET, USUAL, Targets, client, cut, printable
 
 DELAY = 0.05
 """Seconds that an access line may wait for others. A killed process loses that much of them, and more only
@@ -31,11 +32,11 @@ while the application keeps the event loop from its turn."""
 LINES = 256
 """Access lines that may wait."""
 
-PATH = 1024
-"""Characters up to which a path takes the short cut: in whatever format, its line is far from too long."""
+LINE = 8 * 1024
+"""Bytes of a line; a longer record goes by the journal's own protocol, which has no limit."""
 
-LINE = BATCH // 4
-"""Characters from which on a record goes alone: encoded it may be four times as long."""
+SERVERS = ("uvicorn.error", "gunicorn.error", "gunicorn.access")
+"""Loggers whose arguments may be words of a client."""
 
 
 class JournalHandler(logging.Handler):
@@ -46,7 +47,8 @@ class JournalHandler(logging.Handler):
     those that fail (status 400 and above) are logged. ``server_errors``: level of the access lines of
     requests that were answered with 5xx.
 
-    Access lines wait up to ``DELAY`` for others. Any other record goes at once, after those before it.
+    What a client chooses has a length and a form (:mod:`~gunicorn_fastapi.log.words`); what the application says is
+    whole. Access lines wait up to ``DELAY`` for others. Any other record goes at once, after those before it.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class JournalHandler(logging.Handler):
         self._journal = Journal() if journal.writes_to_journal() else None
         self._fields = fields and self._journal is not None
         self._format_access: Callable[[AccessLine, Answered], str] | None = None
+        self._targets = Targets()
         self._begin()
         os.register_at_fork(after_in_child=self._begin)  # what waits is the parent's to write
 
@@ -86,15 +89,21 @@ class JournalHandler(logging.Handler):
         access = answered(record)
         if access and access[4] < 400 and self._quiet(access[2]):
             return
+        if access:
+            address, method, target, version, status = access
+            record.args = access = client(address), method, self._targets.cut(target, record.created), version, status
+        elif record.name in SERVERS and isinstance(record.args, tuple):
+            record.args = tuple(cut(word, TARGET) if isinstance(word, str) else word for word in record.args)
         if access and access[4] >= 500:
             record.levelno, record.levelname = self._server_errors
         text = printable(self.format(record))
+        line = b"" if self._fields else self._line(record, text)
         if self._fields:
             self._append(self._entry(record, text, access))
-        elif self._journal and ("\n" in text or len(text) >= LINE):
+        elif self._journal and ("\n" in text or len(line) > LINE):
             self._send_between_lines(self._journal, self._entry(record, text, access))
         else:
-            self._append(self._line(record, text))
+            self._append(line)
         if access is None or record.levelno >= logging.WARNING:
             self.flush()
         elif not self._tick_is_due:
@@ -105,12 +114,12 @@ class JournalHandler(logging.Handler):
         if self._format_access is None or self.filters or self.level > logging.INFO or status >= 500:
             return False
         path, query = scope["path"], scope["query_string"]
-        if len(path) + len(query) > PATH or not path.isprintable():
+        if len(path) + len(query) > TARGET or not path.isprintable():
             return False
         if query and not (query.isascii() and query.decode().isprintable()):
             return False
-        client, method, version = scope["client"], scope["method"], scope["http_version"]
-        line = (time.time(), time.perf_counter(), request, client, method, path, query, version, status)
+        method, version = scope["method"], scope["http_version"]
+        line = (time.time(), time.perf_counter(), request, scope["client"], method, path, query, version, status)
         with cast(threading.RLock, self.lock):
             self._append(line)
             if not self._tick_is_due:
@@ -186,22 +195,25 @@ class JournalHandler(logging.Handler):
             fields |= {"CODE_FILE": record.pathname, "CODE_LINE": record.lineno, "CODE_FUNC": record.funcName}
         if record.exc_info and record.exc_info[0]:
             fields["EXCEPTION"] = record.exc_info[0].__qualname__
-        return self._identifier + b"".join([field(name, value) for name, value in fields.items()])
+        return self._identifier + b"".join([field(name, printable(str(value))) for name, value in fields.items()])
 
     def _access_entry(self, line: AccessLine) -> bytes:
         """The same as _line() or _entry(), of an access line that took the short cut; empty when it is not logged."""
         assert self._format_access  # it took no line without
         access = in_words(line)
-        client, method, path, _, status = access
-        if status < 400 and self._quiet(path):
+        if access[4] < 400 and self._quiet(access[2]):
             return b""
+        address, method, target, version, status = access
+        if len(target) > USUAL:
+            target = self._targets.cut(target, line[0])
+            access = address, method, target, version, status
         text = self._format_access(line, access)
         if not self._fields:
             return f"<6>{text}\n".encode() if self._journal else f"{text}\n".encode()
         _, now, request, *_ = line
         entry = (
-            f"PRIORITY=6\nLOGGER=uvicorn.access\nMESSAGE={text}\nREQUEST_ID={request.id}\nCLIENT={client.rpartition(':')[0]}\n"
-            f"HTTP_METHOD={method}\nHTTP_PATH={path.partition('?')[0]}\nHTTP_STATUS={status}\n"
+            f"PRIORITY=6\nLOGGER=uvicorn.access\nMESSAGE={text}\nREQUEST_ID={request.id}\nCLIENT={address.rpartition(':')[0]}\n"
+            f"HTTP_METHOD={method}\nHTTP_PATH={target.partition('?')[0]}\nHTTP_STATUS={status}\n"
             f"DURATION_MS={request.milliseconds(now)}\n"
         )
         return self._identifier + entry.encode()

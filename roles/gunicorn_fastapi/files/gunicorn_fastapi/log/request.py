@@ -2,9 +2,12 @@
 
 import contextvars
 import logging
+import re
 import time
 from typing import Any, cast
 from urllib.parse import quote
+
+from gunicorn_fastapi.log.words import host
 
 JOURNAL_NAMES = {
     "client": "CLIENT",
@@ -42,17 +45,20 @@ WORDS = '%s - "%s %s HTTP/%s" %d'
 """uvicorn's words for a request."""
 
 
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~/-]*")
+
+
 AccessLine = tuple[float, float, Request, tuple[str, int] | None, str, str, bytes, str, int]
 """An access line that is put into words later: when (``time.time()`` and ``time.perf_counter()``), about which request;
 of its scope the client, the method, the path, the query and the HTTP version; the status."""
 
 
 def in_words(line: AccessLine) -> Answered:
-    """What uvicorn would have said."""
+    """What uvicorn would have said, with the client as it is logged."""
     _, _, _, client, method, path, query, version, status = line
-    address = f"{client[0]}:{client[1]}" if client else ""
-    target = f"{quote(path)}?{query.decode()}" if query else quote(path)
-    return address, method, target, version, status
+    address = f"{host(client[0])}:{client[1]}" if client else ""
+    target = path if _UNRESERVED.fullmatch(path) else quote(path)
+    return address, method, f"{target}?{query.decode()}" if query else target, version, status
 
 
 def answered(record: logging.LogRecord) -> Answered | None:
