@@ -15,6 +15,10 @@ options:
   python: {type: str, required: true, description: The interpreter to use, a name or a path.}
   bind: {type: list, elements: str, required: true, description: The addresses it is to have.}
   uv: {type: path, required: true, description: Directory of the uv that installs requirements.}
+  ours:
+    type: str
+    required: true
+    description: The program that tells on the host whose a name is, the control command's C(ours.py).
   installed:
     type: str
     description:
@@ -31,6 +35,7 @@ EXAMPLES = r"""
     python: python3
     bind: ["0.0.0.0:80"]
     uv: /usr/local/lib/gunicorn_fastapi/uv
+    ours: "{{ lookup('ansible.builtin.file', role_path ~ '/files/appctl/ours.py') }}"
 """
 
 RETURN = r"""
@@ -39,9 +44,11 @@ systemd: {type: int, returned: always, description: Version of systemd, 0 withou
 system: {type: str, returned: always, description: Name of the distribution and its version.}
 python: {type: str, returned: always, description: Version of the interpreter, empty without it.}
 python_path: {type: str, returned: always, description: Absolute path of the interpreter.}
-machine: {type: str, returned: always, description: Hardware name, such as x86_64.}
 holders: {type: list, elements: dict, returned: always, description: Who else has the addresses.}
-foreign: {type: list, elements: str, returned: always, description: What has the name and is not ours.}
+addresses: {type: list, elements: str, returned: always, description: What is wrong with the addresses themselves.}
+refusal: {type: str, returned: always, description: Why the name cannot be had, empty when it can.}
+marked: {type: bool, returned: always, description: Whether root's record says that the name is the application's.}
+there: {type: list, elements: str, returned: always, description: What has the name.}
 user: {type: bool, returned: always, description: Whether the application's user is there.}
 outdated: {type: list, elements: str, returned: always, description: Paths of O(installed) that differ or lack.}
 enabled: {type: bool, returned: always, description: Whether the service and its address start at boot.}
@@ -55,8 +62,6 @@ configuration: {type: dict, returned: always, description: Content of the curren
 files: {type: dict, returned: always, description: Digests of the current release's files.}
 """
 
-import grp
-import ipaddress
 import json
 import os
 import platform
@@ -69,8 +74,8 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 SYSTEM = Path("/etc/systemd/system")
-MARK = "gunicorn_fastapi"
-"""Stands in every unit and user that the role made."""
+GECOS = "application of gunicorn_fastapi"
+"""How the role describes the users that it makes."""
 
 
 def read(path: Path) -> str:
@@ -90,40 +95,6 @@ def is_as_wanted(wanted: dict[str, str]) -> bool:
         return False
     owned = status.st_uid == status.st_gid == 0 and status.st_mode == stat.S_IFREG | int(wanted["mode"], 8)
     return owned and read(path) == wanted["content"]
-
-
-def listeners(port: int) -> list[tuple[str, int]]:
-    """Addresses (as in /proc/net/tcp: hexadecimal) and inodes of what listens on a TCP port."""
-    found = []
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in read(Path(table)).splitlines()[1:]:
-            fields = line.split()
-            address, local_port = fields[1].rsplit(":", 1)
-            if fields[3] == "0A" and int(local_port, 16) == port:
-                found.append((address, int(fields[9])))
-    return found
-
-
-def processes_with(inode: int) -> list[int]:
-    """Ids of the processes that have a socket open, the lowest first."""
-    pids = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [str(descriptor.readlink()) for descriptor in (process / "fd").iterdir()]
-        except OSError:  # it has just ended
-            continue
-        if f"socket:[{inode}]" in links:
-            pids.append(int(process.name))
-    return sorted(pids)
-
-
-def conflicts(host: str, listening: str) -> bool:
-    """Whether something that listens there (as /proc/net/tcp writes it) keeps us from listening on `host`."""
-    if not listening.strip("0") or host in ("", "0.0.0.0", "[::]"):
-        return True
-    packed = ipaddress.ip_address(host.strip("[]")).packed
-    words = [packed[i : i + 4] for i in range(0, len(packed), 4)]
-    return listening == b"".join(word[::-1] for word in words).hex().upper()
 
 
 class Host:
@@ -161,63 +132,17 @@ class Host:
         match = re.search(rf"^WorkingDirectory={re.escape(str(self.directory))}/releases/(\w+)/", unit, re.MULTILINE)
         return match.group(1) if match else ""
 
-    def holders(self) -> list[dict[str, object]]:
-        """Processes that have one of the addresses, but for systemd on behalf of this application."""
-        ours = self.show("Listen", f"{self.name}.socket")
-        found: list[dict[str, object]] = []
-        for address in self.module.params["bind"]:
-            host, _, port = address.rpartition(":")
-            if not port.isdigit() or f"{address} (Stream)" in ours:
-                continue
-            for where, inode in listeners(int(port)):
-                if not conflicts(host, where):
-                    continue
-                pids = processes_with(inode)
-                if pids:
-                    found.append({"address": address, "pid": pids[0], "process": self.process_name(pids[0], port)})
-        return found
-
-    def process_name(self, pid: int, port: str) -> str:
-        """What an operator calls a process: its program, or for systemd the socket unit."""
-        if pid == 1:
-            for line in self.run("systemctl", "list-sockets", "--all", "--no-legend").splitlines():
-                fields = line.split()
-                if fields[0].endswith(f":{port}"):
-                    return f"systemd for {fields[1]}"
-        return read(Path(f"/proc/{pid}/comm")).strip()
-
-    def foreign(self) -> list[str]:
-        """What has the application's name, or a name that follows from it, but was not made by this role.
-
-        A group counts, because the application would have its rights, and so does a command that
-        the control command would hide.
-        """
-        found = []
-        try:
-            users = [pwd.getpwnam(self.name)]
-        except KeyError:
-            users = []
-        if any(MARK not in user.pw_gecos for user in users):
-            found.append(f"user {self.name}")
-        own = [user.pw_gid for user in users]
-        found += [f"group {self.name}" for g in grp.getgrall() if g.gr_name == self.name and g.gr_gid not in own]
-        for suffix in ("service", "socket", "slice"):
-            unit = f"{self.name}.{suffix}"
-            fragment = self.show("FragmentPath", unit)
-            if fragment and MARK not in read(Path(fragment)):
-                found.append(f"unit {fragment}")
-        if not users:  # the first deployment: what follows is written after the user is made
-            command = shutil.which(f"{self.name}ctl")
-            if command:
-                found.append(f"command {command}")
-            if self.directory.exists() and any(self.directory.iterdir()):
-                found.append(f"directory {self.directory}")
-        return found
+    def name_on_host(self) -> dict[str, object]:
+        """What the control command's own program says of the name."""
+        command = ["/usr/bin/python3", "-I", "-S", "-", "check", self.name]
+        _, out, _ = self.module.run_command(command, data=self.module.params["ours"], check_rc=True)
+        told: dict[str, object] = json.loads(out)
+        return told
 
     def user(self) -> bool:
         """Whether the application's user is there."""
         try:
-            return MARK in pwd.getpwnam(self.name).pw_gecos
+            return pwd.getpwnam(self.name).pw_gecos == GECOS
         except KeyError:
             return False
 
@@ -241,8 +166,16 @@ class Host:
 
     def look(self) -> dict[str, object]:
         """All of it."""
+        # Not above, for the reason that gunicorn_fastapi_bundle gives.
+        from ..module_utils.gunicorn_fastapi_addresses import (  # type: ignore[import-not-found,misc]
+            holders,
+            wrong_with,
+        )
+
         release = self.directory / "releases" / self.current()
         version, path = self.python()
+        bind = self.module.params["bind"]
+        wrong = wrong_with(bind, self.name)
         wanted = json.loads(self.module.params["installed"] or "[]")
         complete = sorted(m.parent for m in self.directory.glob("releases/*/manifest.json"))
         manifest = read(release / "manifest.json") if self.current() else ""
@@ -255,9 +188,9 @@ class Host:
             "system": os_release.get("PRETTY_NAME", platform.system()),
             "python": version,
             "python_path": path,
-            "machine": platform.machine(),
-            "holders": self.holders(),
-            "foreign": self.foreign(),
+            "addresses": wrong,
+            "holders": [] if wrong else holders(bind, self.name, self.run),
+            **self.name_on_host(),
             "uv": os.access(Path(self.module.params["uv"]) / "bin/uv", os.X_OK),
             "free": self.free(),
             "user": self.user(),
@@ -280,6 +213,7 @@ def main() -> None:
             "python": {"type": "str", "required": True},
             "bind": {"type": "list", "elements": "str", "required": True},
             "uv": {"type": "path", "required": True},
+            "ours": {"type": "str", "required": True},
             "installed": {"type": "str", "no_log": True},
         },
         supports_check_mode=True,
