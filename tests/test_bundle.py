@@ -106,7 +106,7 @@ def test_source_name_and_mode_count(project: Project) -> None:
 def test_the_archive_knows_no_owner_and_no_time(project: Project) -> None:
     with tarfile.open(str(project.bundle()["archive"])) as archive:
         assert {(m.uid, m.gid, m.mtime) for m in archive} == {(0, 0, 0)}
-        assert {below(m.name): m.mode for m in archive}["etc/environment"] == 0o600
+        assert {below(m.name): m.mode for m in archive}["etc/environment"] == 0o640
 
 
 def test_the_release_knows_its_own_name(project: Project) -> None:

@@ -109,6 +109,8 @@ def main() -> None:
     os.umask(0o022)
     build = Build(module)
     build.close(build.release)
+    # For the application alone, which reads it when it starts.
+    shutil.chown(build.release / "etc/environment", "root", module.params["group"])
     if not module.params["reuse"]:
         build.make_virtualenv()
     build.compile_source()

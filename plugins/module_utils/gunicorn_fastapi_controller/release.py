@@ -119,7 +119,7 @@ def bundle(
             info.size = len(content)
             members[position] = (info, content)
         if info.name == "etc/environment":
-            info.mode = 0o600
+            info.mode = 0o640
 
     archive = Path(directory) / f"release-{release}.tar.gz"
     if archive.exists():

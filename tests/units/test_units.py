@@ -1,0 +1,81 @@
+"""The rendered units, whole, for each systemd: a change of the template is seen in the diff of these files.
+
+GOLDEN=write pytest tests/units writes them anew.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+ROLE = Path(__file__).resolve().parents[2] / "roles/gunicorn_fastapi"
+GOLDEN = Path(__file__).parent / "golden"
+VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+KINDS: dict[str, dict[str, Any]] = VARIABLES["__gunicorn_fastapi_kinds"]
+CASES = {
+    "252": {},
+    "257": {},
+    "closed": {
+        "gunicorn_fastapi_egress": [],
+        "gunicorn_fastapi_credentials": {"password": "secret"},
+        "gunicorn_fastapi_proc": "visible",
+        "gunicorn_fastapi_executable_memory": True,
+    },
+}
+
+
+def render(template: str, kind: str, systemd: int, values: dict[str, Any]) -> str:
+    """A template of a release's units, as Ansible renders it."""
+    jinja = Environment(
+        loader=FileSystemLoader(ROLE / "templates/release/systemd"),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+        autoescape=False,
+    )
+    defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
+    return jinja.get_template(template).render(
+        **defaults
+        | values
+        | {
+            "kind": KINDS[kind],
+            "__gunicorn_fastapi_host": {"systemd": systemd},
+            "__gunicorn_fastapi_directory": "/opt/fastapi",
+            "__gunicorn_fastapi_credentials": "/opt/fastapi/credentials",
+            "__gunicorn_fastapi_ctl": "/usr/local/sbin/fastapictl",
+        }
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("suffix", ["service", "socket"])
+def test_a_unit_is_as_it_was(case: str, kind: str, suffix: str) -> None:
+    systemd = int(case) if case.isdigit() else 257
+    text = render(f"{suffix}.j2", kind, systemd, CASES[case])
+    golden = GOLDEN / case / f"{kind}.{suffix}"
+    if os.environ.get("GOLDEN") == "write":
+        golden.parent.mkdir(parents=True, exist_ok=True)
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_of_the_operator_s_variables_reaches_what_runs_with_all_rights(kind: str) -> None:
+    text = render("service.j2", kind, 257, {"gunicorn_fastapi_environment": {"LD_PRELOAD": "/var/lib/fastapi/x.so"}})
+    assert not re.search("^EnvironmentFile=", text, re.MULTILINE)
+    assert "x.so" not in text
+    privileged = re.findall(r"^Exec\w+=[-@:!]*\+(\S+)", text, re.MULTILINE)
+    assert set(privileged) == {"/usr/local/sbin/fastapictl"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_kinds_have_the_same_sandbox(kind: str) -> None:
+    def sandbox(text: str) -> str:
+        return text.partition("CapabilityBoundingSet=")[2].partition("[Install]")[0].strip()
+
+    assert sandbox(render("service.j2", kind, 257, {})) == sandbox(render("service.j2", "main", 257, {})) != ""
