@@ -118,6 +118,6 @@ def test_what_stops_printing_is_left() -> None:
 def test_a_reader_that_leaves_ends_the_process() -> None:
     reading = chunks("sh", "-c", "echo $$; exec sleep 600", timeout=60, most=100)
     pid = int(next(reading))
-    reading.close()  # type: ignore[attr-defined]
+    reading.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

@@ -22,7 +22,7 @@ def access(status: int) -> str:
 
 def test_the_requests_of_the_last_minutes_are_counted(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     found = journal_of(access(200), "printed", access(404), access(503))
-    monkeypatch.setattr(journal, "entries", lambda *_: found)
+    monkeypatch.setattr(journal, "entries", lambda *_, **__: found)
     assert status.traffic(host) == {"logged": 3, "failed": 1, "seconds": status.TRAFFIC_SECONDS}
     monkeypatch.setattr(status, "TRAFFIC_RECORDS", len(found))
     counted = status.traffic(host)

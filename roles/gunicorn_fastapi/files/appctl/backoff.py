@@ -3,12 +3,12 @@
 import argparse
 import contextlib
 import json
-import re
 import time
 from typing import Any
 
-from appctl import disk, reason, releases, systemd, talk
+from appctl import disk, releases, systemd, talk
 from appctl.app import App
+from appctl.reason import why_it_ended
 
 LASTING = 60
 """Seconds that the service has to have been up, or else its next failure is one more in a row."""
@@ -34,7 +34,7 @@ def command_backoff(app: App, _: argparse.Namespace) -> None:
         wait = min(2 ** min(failures - 1, 10), LONGEST) - 1
         # What it said in its last seconds, or else since it was tried.
         since = time.time() - (time.monotonic() - exited) - 5 if came_up else former.get("tried", 0)
-        why = why_it_ended(app, since, came_up)
+        why = why_it_ended(app.service, since, came_up)
     state = {"failures": failures, "restarts": restarts, "tried": time.time() + wait, "entered": entered}
     with contextlib.suppress(OSError):  # a full /run costs the count, not the start
         disk.durable(app.failures, json.dumps(state))
@@ -54,14 +54,3 @@ def failed_before(app: App) -> dict[str, Any]:
         return {}
     numbers = state.items() if isinstance(state, dict) else ()
     return {name: value for name, value in numbers if isinstance(value, int | float)}
-
-
-def why_it_ended(app: App, since: float, came_up: bool) -> str:
-    """The reason of the service itself or, where it had no time to tell one, systemd's."""
-    # What goes well is no reason, nor is what the probe and command_backoff themselves have said.
-    other = rf"(\S+ \S+ - )?(DEBUG|INFO) - |/\S+ answered |{re.escape(app.service)} has failed "
-    lines = [line for line in reason.last_words(f"_SYSTEMD_UNIT={app.service}", since) if not re.match(other, line)]
-    exits = [line for line in reason.last_words(f"UNIT={app.service}", since) if "process exited" in line]
-    if came_up and exits and "code=exited" not in exits[-1]:
-        return exits[-1]  # a signal ended it, whatever it has said shortly before
-    return reason.reason_in(lines) or "".join(exits[-1:])

@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator
 
 from appctl import reason, releases, systemd, talk
 from appctl.app import CANDIDATE, PREFLIGHT, App
+from appctl.hints import sandbox_hint
 from appctl.process import CtlError, run
 
 LONGEST = 3600.0
@@ -32,19 +34,21 @@ def start(unit: str, verb: str = "start") -> str:
         run("systemctl", verb, unit, timeout=LONGEST)
     except CtlError as failure:
         # Not by the invocation: a client that waits may have started the next one by now.
-        raise CtlError(why(f"_SYSTEMD_UNIT={unit}", since) or str(failure)) from None
+        raise CtlError(why(unit, since) or str(failure)) from None
     return f"{time.monotonic() - begin:.1f} s"
 
 
-def why(match: str, since: float) -> str:
-    """What the application says about its failure: the reason, and its last lines. Never fails."""
+def why(unit: str, since: float) -> str:
+    """What a unit says about its failure: the reason, and the application's last lines. Never fails."""
+    match = f"_SYSTEMD_UNIT={unit}"
     try:
         lines = reason.last_words(match, since)
-        told = reason.reason_in(lines)
+        told = reason.reason_in(lines, reason.verdict(match, since))
+        hint = sandbox_hint(told, lines, re.split("[-.]", unit)[0])
     except Exception as error:  # noqa: BLE001 (what is told decides nothing)
         return f"(its reason could not be read: {type(error).__name__}: {error})"
     shown = "\n".join(f"    {line}" for line in lines[-WORDS:])
-    return f"{told}{reason.sandbox_hint(told)}\n{shown}" if told else ""
+    return f"{told}{hint}\n{shown}" if told else ""
 
 
 @contextlib.contextmanager

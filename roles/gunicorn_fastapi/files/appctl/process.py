@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -70,7 +70,7 @@ def finish(
     return process.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
 
 
-def chunks(*command: str, timeout: float, most: int) -> Iterator[bytes]:
+def chunks(*command: str, timeout: float, most: int) -> Generator[bytes, None, None]:
     """What a command prints, piece by piece, until its end, `timeout` seconds, or `most` bytes; then it is killed.
 
     Never has more than one piece in memory. Raises CtlError when the command cannot be started.

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import datetime
 import os
-import re
 import time
 from typing import Any
 
@@ -49,14 +48,13 @@ def traffic(app: App) -> dict[str, float] | None:
     """
     units = [f"_SYSTEMD_UNIT={unit}" for unit in (app.service, app.instance_service(CANDIDATE))]
     now = time.time()
-    latest = journal.entries(*units, f"--since=@{now - TRAFFIC_SECONDS:.6f}", f"--lines={TRAFFIC_RECORDS}")
-    matches = [re.search(r" - uvicorn\.access - .* (\d)\d\d$", reason.readable(entry)) for entry in latest]
-    statuses = [match.group(1) for match in matches if match]
+    latest = journal.entries(*units, lines=TRAFFIC_RECORDS, since=now - TRAFFIC_SECONDS)
+    statuses = [status for entry in latest if (status := reason.access_status(reason.readable(entry)))]
     if not statuses:
         return None
     whole = len(latest) < TRAFFIC_RECORDS
-    seconds = TRAFFIC_SECONDS if whole else now - int(latest[0]["__REALTIME_TIMESTAMP"]) / 1e6
-    return {"logged": len(statuses), "failed": statuses.count("5"), "seconds": round(seconds, 1)}
+    seconds = TRAFFIC_SECONDS if whole else now - systemd.number(latest[0].get("__REALTIME_TIMESTAMP", "")) / 1e6
+    return {"logged": len(statuses), "failed": sum(status >= 500 for status in statuses), "seconds": round(seconds, 1)}
 
 
 def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
