@@ -1,0 +1,45 @@
+"""Refuse, on the controller, what the role's library says is wrong with its variables or with a host."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.plugins.action import ActionBase
+
+# Part of a role, an action has no way to the role's library but this one.
+LIBRARY = str(Path(__file__).resolve().parent.parent / "module_utils")
+if LIBRARY not in sys.path:
+    sys.path.append(LIBRARY)
+
+from gunicorn_fastapi_controller import checks, hosts, inputs  # noqa: E402
+
+# Not repeated in a result, which -v prints.
+PRIVATE = ("gunicorn_fastapi_environment", "gunicorn_fastapi_credentials")
+
+
+class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        variables = task_vars or {}
+        result: dict[str, Any] = super().run(tmp, variables)
+        arguments = self._task.args
+        specification = yaml.safe_load(Path(arguments["specification"]).read_text(encoding="utf-8"))
+        options = specification["argument_specs"]["main"]["options"]
+        values = self._templar.template({name: variables[name] for name in options})
+        converted, problems = inputs.inputs_and_problems(values, options)
+        problems += checks.problems(converted)
+        problems += inputs.unknown(list(variables), list(options))
+        found = arguments.get("found")
+        if found and not problems:
+            problems = hosts.problems(found, converted)
+            if "size" in arguments:
+                problems = [p for p in [hosts.room(found, converted, arguments["directory"], arguments["size"])] if p]
+            problems = [f"{variables['inventory_hostname']}: {' '.join(problems)}"] if problems else []
+        if problems:
+            return result | {"failed": True, "msg": "\n".join(problems)}
+        return result | {"changed": False, "inputs": {n: v for n, v in converted.items() if n not in PRIVATE}}

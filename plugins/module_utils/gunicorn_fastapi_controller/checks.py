@@ -1,0 +1,274 @@
+"""What is wrong with the values of the role's variables, each check a function.
+
+A check gets the variables in their types, without those that have none, and returns a sentence that has the thing,
+the reason and the next step, or nothing. It looks at the controller at most, never at the host.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .inputs import shown
+from .names import TAKEN
+
+Inputs = Mapping[str, Any]
+
+# Bytes of sun_path, without the zero at its end.
+UNIX_PATH_MAX = 107
+# The worker keeps 2 seconds of the whole for ending what has not ended by itself.
+AFTER_DRAIN = 3
+
+
+def matches(pattern: str, value: str) -> bool:
+    """Whether a whole value is of a form. Digits and letters are those of ASCII, a line end is none."""
+    return re.fullmatch(pattern, value, re.ASCII) is not None
+
+
+def name(inputs: Inputs) -> str:
+    """A hyphen would put this application's slice, and with it its limits, into another's."""
+    value = inputs["gunicorn_fastapi_name"]
+    if not matches(r"[a-z][a-z0-9_]{0,30}", value):
+        return (
+            f"gunicorn_fastapi_name: {shown(value)} names units, a directory and a user. "
+            "Use a lower-case letter, then up to 30 of a-z, 0-9 and _."
+        )
+    if value in TAKEN:
+        return (
+            f"gunicorn_fastapi_name: {shown(value)} is a name that the system uses for a user, a unit, a command or a "
+            f"directory of its own. Choose another name, such as {value}_app."
+        )
+    return ""
+
+
+def app_module(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_app_module"]
+    part = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+    if matches(rf"{part}:{part}(\(\))?", value):
+        return ""
+    return (
+        f"gunicorn_fastapi_app_module: {shown(value)} is not of the form MODULE:ATTRIBUTE, such as main:app or "
+        "package.main:create_app()."
+    )
+
+
+def health_path(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_health_path"]
+    if matches(r"/[A-Za-z0-9._~/?&=+-]*", value):
+        return ""
+    return (
+        f"gunicorn_fastapi_health_path: {shown(value)} is no path. Give one that begins with a slash, such as "
+        "/healthz, of letters, digits and ._~/?&=+-"
+    )
+
+
+def workers(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_workers"]
+    if matches("auto|[1-9][0-9]{0,2}", value):
+        return ""
+    return f'gunicorn_fastapi_workers: {shown(value)} is neither "auto" nor a whole number from 1 to 999.'
+
+
+def listening_address(value: str) -> str:
+    """An address of a socket unit in its one form, so that two ways to write it are equal. Raises ValueError."""
+    if value.startswith("/"):
+        path_matches = matches(r"(/[\w.-]+)+", value) and not {".", ".."} & set(value.split("/"))
+        if not path_matches or len(value.encode()) > UNIX_PATH_MAX:
+            raise ValueError(value)
+        return value
+    form = re.fullmatch(r"(?:([0-9.]+)|\[([0-9a-fA-F:.]+)\]):([0-9]{1,5})", value, re.ASCII)
+    if not form or not 1 <= int(form[3]) <= 65535:
+        raise ValueError(value)
+    host = ipaddress.IPv4Address(form[1]) if form[1] else ipaddress.IPv6Address(form[2])
+    return f"{host}:{int(form[3])}"
+
+
+def bind(inputs: Inputs) -> str:
+    values = inputs["gunicorn_fastapi_bind"]
+    seen: dict[str, str] = {}
+    for value in values:
+        try:
+            address = listening_address(value)
+        except ValueError:
+            return (
+                f"gunicorn_fastapi_bind: {shown(value)} is not ADDRESS:PORT, [ADDRESS]:PORT or /path/of/a/socket, with "
+                f"an IP address, a port from 1 to 65535, or a path of {UNIX_PATH_MAX} bytes at most. It takes no names."
+            )
+        if address in seen:
+            return f"gunicorn_fastapi_bind: {shown(seen[address])} and {shown(value)} are one address. Give it once."
+        seen[address] = value
+    return "" if values else "gunicorn_fastapi_bind: [] is no address. Give one at least, such as 0.0.0.0:80."
+
+
+def environment(inputs: Inputs) -> str:
+    """Names the variables, never their values."""
+    values = inputs["gunicorn_fastapi_environment"]
+    if wrong := [key for key in values if not matches(r"[A-Za-z_][A-Za-z0-9_]*", key)]:
+        return (
+            f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} can be no name of an environment variable. "
+            "Use letters, digits and _."
+        )
+    if wrong := [key for key, value in values.items() if "\n" in str(value)]:
+        return (
+            f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} has a value of several lines. Give one "
+            "line, or use gunicorn_fastapi_credentials."
+        )
+    return ""
+
+
+def credentials(inputs: Inputs) -> str:
+    """Names the credentials, never their values."""
+    values = inputs["gunicorn_fastapi_credentials"]
+    if wrong := [key for key in values if not matches(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", key)]:
+        return (
+            f"gunicorn_fastapi_credentials: {', '.join(map(shown, wrong))} can be no name of a file. "
+            "Use letters, digits and _.-"
+        )
+    if wrong := [key for key, value in values.items() if not isinstance(value, str)]:
+        return (
+            f"gunicorn_fastapi_credentials: the value of {', '.join(map(shown, wrong))} is no string. "
+            "Put quotes around it."
+        )
+    return ""
+
+
+def is_network(value: object) -> bool:
+    """Whether IPAddressAllow= takes it."""
+    if value in ("localhost", "link-local", "multicast"):
+        return True
+    try:
+        ipaddress.ip_network(str(value), strict=False)
+    except ValueError:
+        return False
+    return matches(r"[0-9a-fA-F:.]+(/[0-9]+)?", str(value))
+
+
+def egress(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_egress"]
+    wrong = value if not isinstance(value, (list, tuple)) else [part for part in value if not is_network(part)]
+    if value == "any" or wrong == []:
+        return ""
+    return (
+        f'gunicorn_fastapi_egress: {shown(wrong)} is neither "any" nor a list of addresses, networks (10.0.0.0/8) and '
+        '"localhost". It takes no names of hosts.'
+    )
+
+
+def gunicorn_settings(inputs: Inputs) -> str:
+    wrong = [key for key in inputs["gunicorn_fastapi_gunicorn_settings"] if not matches("[a-z][a-z0-9_]*", key)]
+    if not wrong:
+        return ""
+    return (
+        f"gunicorn_fastapi_gunicorn_settings: {', '.join(map(shown, wrong))} is no setting of gunicorn. Use the names "
+        "of gunicorn.conf.py, such as max_requests."
+    )
+
+
+def graceful_timeout(inputs: Inputs) -> str:
+    value, drain = inputs["gunicorn_fastapi_graceful_timeout"], inputs["gunicorn_fastapi_drain_timeout"]
+    if value >= drain + AFTER_DRAIN:
+        return ""
+    return (
+        f"gunicorn_fastapi_graceful_timeout: {value} leaves no time after gunicorn_fastapi_drain_timeout. "
+        f"Give it at least {drain + AFTER_DRAIN}."
+    )
+
+
+def keep_releases(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_keep_releases"]
+    if value >= 2:
+        return ""
+    return (
+        f"gunicorn_fastapi_keep_releases: {value} is less than 2. The current release and the one to roll back to "
+        "always stay."
+    )
+
+
+def body_max(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_body_max"]
+    return "" if value >= 0 else f"gunicorn_fastapi_body_max: {value} is below 0. 0 is no bound."
+
+
+def above_zero(variable: str) -> Callable[[Inputs], str]:
+    """The check of a number that has to be above 0."""
+
+    def check(inputs: Inputs) -> str:
+        value = inputs[variable]
+        return "" if value > 0 else f"{variable}: {value} is not above 0."
+
+    return check
+
+
+def memory_max(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_memory_max"]
+    if matches("([1-9][0-9]*[KMGT]?|[1-9][0-9]?%|100%)?", value):
+        return ""
+    return f"gunicorn_fastapi_memory_max: {shown(value)} is no amount of memory, such as 512M or 2G."
+
+
+def cpu_quota(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_cpu_quota"]
+    if matches("([1-9][0-9]*%)?", value):
+        return ""
+    return f"gunicorn_fastapi_cpu_quota: {shown(value)} is no share of one CPU, such as 150%."
+
+
+def index_url(inputs: Inputs) -> str:
+    """Does not repeat what it refuses."""
+    value = inputs["gunicorn_fastapi_index_url"]
+    if re.search(r"//[^/]*@", value):
+        return (
+            "gunicorn_fastapi_index_url: it contains a user or a password, which every user of the host would see "
+            "while packages are installed. Put them into the host's netrc."
+        )
+    if not matches(r"([a-z][a-z0-9+.-]*://\S+)?", value):
+        return f"gunicorn_fastapi_index_url: {shown(value)} is no URL, such as https://packages.example.com/simple."
+    return ""
+
+
+def wheelhouse(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_wheelhouse"]
+    if not value or Path(value).expanduser().is_dir():
+        return ""
+    return f"gunicorn_fastapi_wheelhouse: {shown(value)} is not a directory on the controller."
+
+
+CHECKS: tuple[Callable[[Inputs], str], ...] = (
+    name,
+    app_module,
+    health_path,
+    workers,
+    bind,
+    environment,
+    credentials,
+    egress,
+    gunicorn_settings,
+    above_zero("gunicorn_fastapi_drain_timeout"),
+    graceful_timeout,
+    above_zero("gunicorn_fastapi_header_max"),
+    above_zero("gunicorn_fastapi_header_timeout"),
+    body_max,
+    keep_releases,
+    above_zero("gunicorn_fastapi_start_timeout"),
+    above_zero("gunicorn_fastapi_backlog"),
+    above_zero("gunicorn_fastapi_tasks_max"),
+    above_zero("gunicorn_fastapi_worker_memory"),
+    memory_max,
+    cpu_quota,
+    index_url,
+    wheelhouse,
+)
+
+
+def problems(inputs: Inputs) -> list[str]:
+    """All that is wrong. A check is left out where one of its variables has no value of its type."""
+    found = []
+    for check in CHECKS:
+        try:
+            found.append(check(inputs))
+        except KeyError:  # told already
+            continue
+    return [problem for problem in found if problem]

@@ -1,0 +1,79 @@
+"""What is wrong with a host, each check a function of what was found there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Found = Mapping[str, Any]
+
+# The oldest that the units and the control command have been seen to work with.
+SYSTEMD_LEAST = 252
+PYTHON_LEAST = (3, 11)
+# Bytes of a virtualenv of usual size.
+VIRTUALENV_SIZE = 300 * 1024 * 1024
+
+
+def init(found: Found, _inputs: Mapping[str, Any]) -> str:
+    if found["init"] == "systemd":
+        return ""
+    return (
+        f"process 1 is {found['init']}, not systemd, and the service is made of systemd's units. In a container, start "
+        "its init (/sbin/init)."
+    )
+
+
+def systemd(found: Found, _inputs: Mapping[str, Any]) -> str:
+    if found["systemd"] >= SYSTEMD_LEAST:
+        return ""
+    if not found["systemd"]:
+        return (
+            "systemctl does not tell its version, so it is missing or hangs. Try systemctl --version on the host; "
+            f"{SYSTEMD_LEAST} or newer is needed."
+        )
+    return (
+        f"systemd {found['systemd']} of {found['system']} is older than {SYSTEMD_LEAST}. Debian 12, Ubuntu 24.04 and "
+        "later have it."
+    )
+
+
+def python(found: Found, inputs: Mapping[str, Any]) -> str:
+    numbers = [int(part) for part in found["python"].split(".")[:2] if part.isdigit()]
+    if tuple(numbers) >= PYTHON_LEAST:
+        return ""
+    least = ".".join(map(str, PYTHON_LEAST))
+    return (
+        f"gunicorn_fastapi_python: {inputs['gunicorn_fastapi_python']} is {found['python'] or 'not there'} and has to "
+        f"be {least} or newer. Install one, or name another interpreter."
+    )
+
+
+def name(found: Found, _inputs: Mapping[str, Any]) -> str:
+    return f"gunicorn_fastapi_name: {found['refusal']}." if found["refusal"] else ""
+
+
+def bind(found: Found, _inputs: Mapping[str, Any]) -> str:
+    told = [*found["addresses"], *(f"{holder['address']} {holder['by']}." for holder in found["holders"])]
+    if found["holders"]:
+        told.append("Stop that, or choose another address.")
+    return f"gunicorn_fastapi_bind: {' '.join(told)}" if told else ""
+
+
+CHECKS: tuple[Callable[[Found, Mapping[str, Any]], str], ...] = (init, systemd, python, name, bind)
+
+
+def problems(found: Found, inputs: Mapping[str, Any]) -> list[str]:
+    """All that keeps the host from running the application."""
+    return [problem for check in CHECKS if (problem := check(found, inputs))]
+
+
+def room(found: Found, inputs: Mapping[str, Any], directory: str, size: int) -> str:
+    """Whether the disk has room for a release: for its source twice, and for a virtualenv."""
+    needed = 2 * size + VIRTUALENV_SIZE
+    if found["free"] >= needed:
+        return ""
+    return (
+        f"{directory} has {found['free'] / 2**20:.2f} MB left and a release may need {needed / 2**20:.2f} MB. Make "
+        f"room; lowering gunicorn_fastapi_keep_releases (now {inputs['gunicorn_fastapi_keep_releases']}) makes some at "
+        "the next deploy."
+    )

@@ -1,0 +1,218 @@
+"""Each check of the role's variables refuses what is wrong, says what to do, and lets pass what is right."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import variables
+from gunicorn_fastapi_controller import checks, inputs
+
+OPTIONS = variables.options()
+DEFAULTS: dict[str, Any] = {name: option["default"] for name, option in OPTIONS.items()}
+
+
+def problems(**values: object) -> list[str]:
+    """What the checks say when these variables, without their prefix, are not the defaults."""
+    given = DEFAULTS | {f"gunicorn_fastapi_{name}": value for name, value in values.items()}
+    converted, wrong = inputs.inputs_and_problems(given, OPTIONS)
+    return wrong + checks.problems(converted)
+
+
+def refused(**values: object) -> str:
+    """The one sentence about one wrong variable."""
+    (problem,) = problems(**values)
+    assert problem.startswith(f"gunicorn_fastapi_{next(reversed(values))}: ")
+    return problem
+
+
+def test_the_defaults_are_right() -> None:
+    assert problems() == []
+
+
+def test_each_check_has_a_case_that_it_refuses() -> None:
+    """All at once, so that an operator corrects them at once."""
+    found = problems(
+        name="Web App", app_module="main.py", health_path="healthz", workers=0, bind=["localhost:http"],
+        environment={"MY-KEY": "x"}, credentials={"../key": "x"}, egress=["db.example.com"],
+        gunicorn_settings={"Max-Requests": 1}, drain_timeout=0, graceful_timeout=2, header_max=0, header_timeout=0,
+        body_max=-1, keep_releases=1, start_timeout=0, backlog=0, tasks_max=0, worker_memory=0, memory_max="lots",
+        cpu_quota="1.5", index_url="https://me:secret@packages.example.com/simple", wheelhouse="/nonexistent",
+    )  # fmt: skip
+    assert len(found) == len(checks.CHECKS)
+
+
+@pytest.mark.parametrize("name", ["fastapi", "shop", "shop_probe", "shop_admin", "shop2", "a", "shopctl", "x" * 31])
+def test_a_name_of_an_application(name: str) -> None:
+    assert problems(name=name) == []
+
+
+@pytest.mark.parametrize("name", ["Web App", "shop-probe", "2shop", "_shop", "shop\n", "", "x" * 32, "shöp", "../x"])
+def test_a_name_that_names_nothing(name: str) -> None:
+    assert "Use a lower-case letter, then up to 30 of a-z, 0-9 and _." in refused(name=name)
+
+
+@pytest.mark.parametrize(
+    "name", ["dpkg", "apt", "systemd", "root", "shadow", "system", "user", "ssh", "dbus", "gunicorn_fastapi", "journal"]
+)
+def test_a_name_that_the_system_has(name: str) -> None:
+    assert f"Choose another name, such as {name}_app." in refused(name=name)
+    assert problems(name=f"{name}_app") == []
+
+
+@pytest.mark.parametrize("module", ["main:app", "package.main:app", "package.main:create_app()", "a._b:c.d"])
+def test_an_application(module: str) -> None:
+    assert problems(app_module=module) == []
+
+
+@pytest.mark.parametrize("module", ["main.py", "main", "main:", ":app", "main:app --reload", "a..b:app", "main:app\n"])
+def test_no_application(module: str) -> None:
+    assert "MODULE:ATTRIBUTE, such as main:app" in refused(app_module=module)
+
+
+@pytest.mark.parametrize("path", ["healthz", "http://x/healthz", "/a b", "/a;b", "/%h", "/a\n", ""])
+def test_no_health_path(path: str) -> None:
+    assert "Give one that begins with a slash" in refused(health_path=path)
+    assert problems(health_path="/healthz?deep=1&x=~a/b") == []
+
+
+@pytest.mark.parametrize("workers", [0, "0", "-1", "1000", "two", "1.5", "", True])
+def test_no_number_of_workers(workers: object) -> None:
+    assert 'is neither "auto" nor a whole number from 1 to 999' in refused(workers=workers)
+    assert problems(workers="auto") == problems(workers=2) == problems(workers="16") == []
+
+
+@pytest.mark.parametrize(
+    "bind",
+    [["0.0.0.0:80"], ["127.0.0.1:1", "[::1]:65535"], ["0.0.0.0:80", "[::]:80"], ["/run/shop.sock"],
+     ["[::ffff:1.2.3.4]:80"], "0.0.0.0:8080", "0.0.0.0:8080,[::]:8080", '["0.0.0.0:8080"]'],
+)  # fmt: skip
+def test_addresses(bind: object) -> None:
+    assert problems(bind=bind) == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["999.1.1.1:99999", "256.0.0.1:80", "0.0.0.0:0", "0.0.0.0:65536", "0.0.0.0:99999", "1.2.3:80", "01.2.3.4:80",
+     "localhost:80", "80", ":80", "0.0.0.0", "[:::]:80", "[::1:80", "::1:80", "[::1]", "[1.2.3.4]:80",
+     "[fe80::1%eth0]:80", "[12345::]:80", "/run/../etc/x", "/run//x", "/", "run/x.sock", "/run/a b", "/" + 107 * "x",
+     "0.0.0.0:80\n", "0.0.0.0:٨٠", "@abstract"],
+)  # fmt: skip
+def test_no_address(address: str) -> None:
+    assert "with an IP address, a port from 1 to 65535" in refused(bind=["127.0.0.1:80", address])
+
+
+@pytest.mark.parametrize("other", ["127.0.0.1:080", "127.0.0.1:80"])
+def test_an_address_twice(other: str) -> None:
+    assert f'"127.0.0.1:80" and "{other}" are one address' in refused(bind=["127.0.0.1:80", other])
+    assert "are one address" in refused(bind=["[::1]:80", "[0:0::1]:80"])
+    assert "is no address. Give one" in refused(bind=[])
+
+
+def test_variables_of_the_application() -> None:
+    assert problems(environment={"A_b1": "x y", "N": 5, "EMPTY": ""}) == []
+    assert '"MY-KEY", "2X" can be no name' in refused(environment={"MY-KEY": "hidden", "2X": "hidden", "OK": "x"})
+    assert '"PEM" has a value of several lines' in refused(environment={"PEM": "hidden\nhidden"})
+    assert "hidden" not in str(problems(environment={"MY-KEY": "hidden"}) + problems(environment={"PEM": "hidden\n"}))
+
+
+def test_credentials() -> None:
+    assert problems(credentials={"database_password": "x", "tls.key": "a\nb"}) == []
+    assert '"../key", ".x" can be no name of a file' in refused(credentials={"../key": "hidden", ".x": "hidden"})
+    assert 'the value of "number" is no string. Put quotes' in refused(credentials={"number": 5})
+    assert "hidden" not in str(problems(credentials={"../key": "hidden"}))
+
+
+@pytest.mark.parametrize("egress", ["any", [], ["10.0.0.0/8", "localhost", "::1", "fd00::/8", "10.1.2.3/8"], '["::1"]'])
+def test_egress(egress: object) -> None:
+    assert problems(egress=egress) == []
+
+
+@pytest.mark.parametrize("egress", ["none", "10.0.0.0/8", ["any"], 5, {"a": 1}, None, [5]])
+def test_egress_that_is_no_list_of_networks(egress: object) -> None:
+    assert 'is neither "any" nor a list of addresses' in refused(egress=egress)
+
+
+def test_egress_names_the_wrong_ones_alone() -> None:
+    wrong = ["db.example.com", "10.0.0.0/8 0.0.0.0/0", "10.0.0.0/33", "999.0.0.1", "10.0.0.0/255.0.0.0"]
+    assert refused(egress=["10.0.0.0/8", *wrong]).startswith(
+        f"gunicorn_fastapi_egress: {inputs.shown(wrong)} is neither"
+    )
+
+
+@pytest.mark.parametrize("value", [None, "many", "5.5", 5.0, True, "", "\u0665", "1_000", "0x10", [5]])
+def test_what_is_no_whole_number(value: object) -> None:
+    assert refused(backlog=value).endswith("is not a whole number.")
+
+
+@pytest.mark.parametrize(
+    "name", ["backlog", "tasks_max", "worker_memory", "drain_timeout", "start_timeout", "header_max", "header_timeout"]
+)
+def test_numbers_above_zero(name: str) -> None:
+    for value in (0, -1, "0"):
+        assert refused(**{name: value}).endswith(f"{int(value)} is not above 0.")
+    assert problems(**{name: "1"}) == []
+
+
+def test_numbers_with_bounds_of_their_own() -> None:
+    assert "Give it at least 8." in refused(drain_timeout=5, graceful_timeout=4)
+    assert problems(drain_timeout="5", graceful_timeout="8") == []
+    assert "1 is less than 2" in refused(keep_releases=1)
+    assert "0 is no bound" in refused(body_max=-1)
+
+
+@pytest.mark.parametrize("value", ["lots", "-1", "0", "0%", "101%", "5 M", "1.5G", "512MB", "512M\n"])
+def test_no_amount_of_memory(value: str) -> None:
+    assert "such as 512M or 2G" in refused(memory_max=value)
+    assert problems(memory_max=536870912) == problems(memory_max="2G") == problems(memory_max="50%") == []
+
+
+@pytest.mark.parametrize("value", ["1.5", 2, "0%", "%", "-5%"])
+def test_no_share_of_a_cpu(value: object) -> None:
+    assert "such as 150%" in refused(cpu_quota=value)
+    assert problems(cpu_quota="150%") == []
+
+
+@pytest.mark.parametrize("url", ["https://me:secret@a.example/simple", "https://secret@a.example/", "//me:secret@a/"])
+def test_an_index_with_a_password(url: str) -> None:
+    assert "Put them into the host's netrc." in refused(index_url=url)
+    assert "secret" not in refused(index_url=url)
+
+
+def test_an_index() -> None:
+    assert problems(index_url="https://a.example/simple/@scope") == []
+    assert "is no URL" in refused(index_url="packages.example.com")
+
+
+def test_a_wheelhouse(tmp_path: Path) -> None:
+    assert problems(wheelhouse=str(tmp_path)) == []
+    assert "is not a directory on the controller" in refused(wheelhouse=str(tmp_path / "x"))
+
+
+def test_words_that_are_choices() -> None:
+    assert refused(log_level="loud") == (
+        'gunicorn_fastapi_log_level: "loud" is none of debug, info, warning, error, critical.'
+    )
+
+
+@pytest.mark.parametrize(("value", "wanted"), [("false", False), ("no", False), ("True", True), (False, False)])
+def test_truth_values(value: object, wanted: bool) -> None:
+    assert inputs.converted("x", value, {"type": "bool"}) is wanted
+    assert "is not true or false" in refused(executable_memory="maybe")
+
+
+def test_a_text_in_place_of_a_mapping_is_not_repeated() -> None:
+    for name in ("credentials", "environment"):
+        (problem,) = problems(**{name: "key=swordfish"})
+        assert problem.startswith(f"gunicorn_fastapi_{name} is not a mapping. Write it as YAML")
+        assert "swordfish" not in problem
+
+
+def test_an_unknown_variable_and_its_nearest() -> None:
+    names = [f"gunicorn_fastapi_{name}" for name in ("worker", "ports", "name", "log_levl")]
+    said = inputs.unknown([*names, "other"], list(OPTIONS))
+    known = "The table in the README has all of them."
+    assert said == [
+        f"gunicorn_fastapi_log_levl: the role has no such variable. A typo of gunicorn_fastapi_log_level? {known}",
+        f"gunicorn_fastapi_ports: the role has no such variable. {known}",
+        f"gunicorn_fastapi_worker: the role has no such variable. A typo of gunicorn_fastapi_workers? {known}",
+    ]

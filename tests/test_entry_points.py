@@ -1,0 +1,111 @@
+"""Every way into the role checks its variables first, and uses them in their types wherever they come from."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import variables
+import yaml
+
+ROOT = Path(__file__).parent.parent
+ROLE = ROOT / "roles/gunicorn_fastapi"
+ENTRIES = ["main", "prove", "serve", "rollback", "restart", "status", "uninstall"]
+
+
+def told(directory: Path, tasks: list[dict[str, Any]], *arguments: str) -> Any:
+    """What the variable `told` is after the tasks of a play on this machine."""
+    write = {
+        "ansible.builtin.copy": {"content": "{{ told | to_json }}", "dest": str(directory / "told"), "mode": "0600"}
+    }
+    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [*tasks, write]}
+    options = [
+        "--inventory=localhost,",
+        f"-erole_path={ROLE}",
+        f"-eansible_python_interpreter={sys.executable}",
+        *arguments,
+    ]
+    (directory / "play.yml").write_text(yaml.safe_dump([play]))
+    done = subprocess.run(
+        [Path(sys.executable).parent / "ansible-playbook", *options, directory / "play.yml"],
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_ROLES_PATH": str(ROOT / "roles")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((directory / "told").read_text())
+
+
+def test_each_entry_point_is_described() -> None:
+    described = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]
+    assert list(described) == ENTRIES
+    assert all(entry["options"] == described["main"]["options"] for entry in described.values())
+
+
+def test_each_entry_point_refuses_wrong_variables_before_all_else(tmp_path: Path) -> None:
+    remember = "{{ told | default([]) + [ansible_failed_task.name ~ ': ' ~ ansible_failed_result.msg] }}"
+    tasks = []
+    for entry in ENTRIES:
+        role = {"name": "gunicorn_fastapi", "tasks_from": entry, "rolespec_validate": False}
+        task = {"ansible.builtin.include_role": role}
+        tasks.append({"block": [task], "rescue": [{"ansible.builtin.set_fact": {"told": remember}}]})
+    said = told(tmp_path, tasks, "-e", '{"gunicorn_fastapi_name": "Web App", "gunicorn_fastapi_backlog": "many"}')
+    assert len(said) == len(ENTRIES)
+    for first, second in (text.split("\n") for text in said):
+        assert first.startswith(
+            'input | Refuse variables that cannot be right: gunicorn_fastapi_backlog: "many" is not'
+        )
+        assert second.startswith('gunicorn_fastapi_name: "Web App" names units')
+
+
+def test_each_playbook_goes_in_by_an_entry_point() -> None:
+    plays = [play for path in (ROOT / "playbooks").glob("*.yml") for play in yaml.safe_load(path.read_text())]
+    roles = [task.get("ansible.builtin.import_role") for play in plays for task in play["tasks"]]
+    used = [role["tasks_from"] for role in roles if role]
+    assert sorted(used) == sorted(set(ENTRIES) - {"main"})
+
+
+def test_the_templates_get_variables_of_the_command_line_in_their_types(tmp_path: Path) -> None:
+    tasks: list[dict[str, Any]] = [
+        {"ansible.builtin.include_role": {"name": "gunicorn_fastapi", "tasks_from": "input", "public": True}},
+        {
+            "ansible.builtin.set_fact": {
+                "told": ["{{ __gunicorn_fastapi_files }}", "{{ __gunicorn_fastapi_installed }}"]
+            }
+        },
+    ]
+    given = {
+        "start_timeout": "7", "graceful_timeout": "20", "executable_memory": "no",
+        "bind": "127.0.0.1:8001,[::1]:8001", "egress": '["10.0.0.0/8"]', "workers": "3", "log_quiet": "/a,/b",
+    }  # fmt: skip
+    arguments = (f"-egunicorn_fastapi_{name}={value}" for name, value in given.items())
+    files, installed = told(tmp_path, tasks, *arguments)
+    unit = files["systemd/fastapi.service"].splitlines()
+    assert {"TimeoutStartSec=89", "TimeoutStopSec=25", "MemoryDenyWriteExecute=yes"} <= set(unit)
+    assert [line for line in unit if line.startswith("IPAddressAllow=")] == ["IPAddressAllow=10.0.0.0/8"]
+    assert '"/a", "/b"' in files["etc/logging.conf"]
+    socket = next(file["content"] for file in installed if file["path"].endswith("/fastapi.socket"))
+    listening = [line for line in socket.splitlines() if line.startswith("ListenStream=")]
+    assert listening == ["ListenStream=127.0.0.1:8001", "ListenStream=[::1]:8001"]
+
+
+def test_no_template_goes_without_them() -> None:
+    text = (ROLE / "vars/main.yml").read_text()
+    lookups = re.findall(r"lookup\('ansible\.builtin\.template'.*?\.j2'(.*?)\)", text, re.DOTALL)
+    assert lookups
+    for rest in lookups:
+        assert re.search(r"template_vars=(dict\()?__gunicorn_fastapi_inputs", rest), rest
+
+
+# A mapping has one type alone; a text is one.
+@pytest.mark.parametrize(
+    "name", [name for name, option in variables.options().items() if option["type"] not in ("str", "dict")]
+)
+def test_no_task_reckons_with_a_variable_that_could_be_a_string(name: str) -> None:
+    for path in [*ROLE.glob("tasks/*.yml"), ROLE / "vars/main.yml"]:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            bare = re.sub(rf"__gunicorn_fastapi_inputs\.{name}\b|{{{{ {name} }}}}|\b{name}: |^ *#.*", "", line)
+            assert not re.search(rf"\b{name}\b", bare), f"{path.name}:{number}: use __gunicorn_fastapi_inputs.{name}"

@@ -1,0 +1,59 @@
+"""Each check of a host refuses what was found there, and says what to do."""
+
+import re
+from typing import Any
+
+import pytest
+from gunicorn_fastapi_controller import hosts
+
+GOOD: dict[str, Any] = {
+    "init": "systemd", "systemd": 257, "system": "Debian GNU/Linux 13 (trixie)", "python": "3.13.5", "refusal": "",
+    "addresses": [], "holders": [], "free": 10**10,
+}  # fmt: skip
+NGINX = {"address": "0.0.0.0:80", "by": "is held by nginx (process 7)"}
+INPUTS = {"gunicorn_fastapi_python": "python3", "gunicorn_fastapi_keep_releases": 5}
+
+
+def test_a_good_host() -> None:
+    assert hosts.problems(GOOD, INPUTS) == []
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    bad = {"init": "tini", "systemd": 0, "python": "", "refusal": "no", "holders": [NGINX]}
+    assert len(hosts.problems(GOOD | bad, INPUTS)) == len(hosts.CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"init": "python3"}, "process 1 is python3, not systemd, .* In a container, start its init"),
+        ({"systemd": 249}, r"systemd 249 of Debian GNU/Linux 13 \(trixie\) is older than 252. Debian 12, .* have it"),
+        ({"systemd": 0}, "systemctl does not tell its version, so it is missing or hangs. Try systemctl --version"),
+        ({"python": "3.8.19"}, "gunicorn_fastapi_python: python3 is 3.8.19 and has to be 3.11 or newer. Install"),
+        ({"python": "3.9"}, "gunicorn_fastapi_python: python3 is 3.9 and has to be 3.11 or newer. Install"),
+        ({"python": ""}, "gunicorn_fastapi_python: python3 is not there and has to be 3.11 or newer. Install"),
+        ({"refusal": "the host has a user shop"}, "gunicorn_fastapi_name: the host has a user shop.$"),
+        ({"addresses": ["[::]:80: it is listed twice."]}, "gunicorn_fastapi_bind: .* it is listed twice.$"),
+        (
+            {"holders": [NGINX, {"address": "[::]:80", "by": "is held by x (process 1)"}]},
+            r"0.0.0.0:80 is held by nginx \(process 7\). \[::\]:80 is held by x \(process 1\). Stop that, or choose",
+        ),
+    ],
+)  # fmt: skip
+def test_a_bad_host(found: dict[str, Any], said: str) -> None:
+    (problem,) = hosts.problems(GOOD | found, INPUTS)
+    assert re.search(said, problem)
+
+
+@pytest.mark.parametrize("version", ["3.11.2", "3.14.0", "4.0", "3.15.0a1"])
+def test_a_good_python(version: str) -> None:
+    assert hosts.problems(GOOD | {"python": version}, INPUTS) == []
+
+
+def test_room_for_a_release() -> None:
+    needed = 300 * 2**20 + 2 * 10 * 2**20
+    assert hosts.room({"free": needed}, INPUTS, "/opt/shop", 10 * 2**20) == ""
+    assert hosts.room({"free": needed - 1}, INPUTS, "/opt/shop", 10 * 2**20) == (
+        "/opt/shop has 320.00 MB left and a release may need 320.00 MB. Make room; lowering "
+        "gunicorn_fastapi_keep_releases (now 5) makes some at the next deploy."
+    )
