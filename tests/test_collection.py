@@ -60,3 +60,19 @@ def test_the_module_packs_a_release(collections: Path, tmp_path: Path, role: str
         ANSIBLE_ROLES_PATH=str(ROOT / "roles"), ANSIBLE_COLLECTIONS_PATH=str(collections),
     )  # fmt: skip
     assert list((tmp_path / "cache").glob("release-*.tar.gz"))
+
+
+@pytest.mark.parametrize("role", ["gunicorn_fastapi", "gunicorn_fastapi.systemd.gunicorn_fastapi"])
+def test_the_check_finds_its_library(collections: Path, tmp_path: Path, role: str) -> None:
+    wrong = {"gunicorn_fastapi_bind": ["999.1.1.1:99999"]}
+    check = {"ansible.builtin.include_role": {"name": role, "tasks_from": "input"}, "vars": wrong}
+    said = {
+        "ansible.builtin.assert": {"that": "ansible_failed_result.msg is search('999.1.1.1:99999.* is not ADDRESS')"}
+    }
+    tasks = [{"block": [check, {"ansible.builtin.fail": {"msg": "not refused"}}], "rescue": [said]}]
+    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    ansible(
+        "ansible-playbook", str(tmp_path / "play.yml"), home=tmp_path,
+        ANSIBLE_ROLES_PATH=str(ROOT / "roles"), ANSIBLE_COLLECTIONS_PATH=str(collections),
+    )  # fmt: skip
