@@ -25,8 +25,7 @@ UNITS = """
 
 # NAMEctl.
 COMMANDS = """
-    boot bus coredump home hostname import journal locale login machine network oom portable resolve sys system timedate
-    userdb varlink wd zram
+    bus hostname journal locale login network sys system timedate varlink wd zram
 """
 
 # In /opt, /var/lib, /var/cache, /run and /usr/local/lib.
