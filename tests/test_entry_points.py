@@ -71,6 +71,7 @@ def test_each_playbook_goes_in_by_an_entry_point() -> None:
 def test_the_templates_get_variables_of_the_command_line_in_their_types(tmp_path: Path) -> None:
     tasks: list[dict[str, Any]] = [
         {"ansible.builtin.include_role": {"name": "gunicorn_fastapi", "tasks_from": "input", "public": True}},
+        {"ansible.builtin.set_fact": {"__gunicorn_fastapi_host": {"systemd": 257}}},
         {
             "ansible.builtin.set_fact": {
                 "told": ["{{ __gunicorn_fastapi_files }}", "{{ __gunicorn_fastapi_installed }}"]
