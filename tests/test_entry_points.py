@@ -85,7 +85,8 @@ def test_the_templates_get_variables_of_the_command_line_in_their_types(tmp_path
     arguments = (f"-egunicorn_fastapi_{name}={value}" for name, value in given.items())
     files, installed = told(tmp_path, tasks, *arguments)
     unit = files["systemd/fastapi.service"].splitlines()
-    assert {"TimeoutStartSec=89", "TimeoutStopSec=25", "MemoryDenyWriteExecute=yes"} <= set(unit)
+    assert {"TimeoutStartSec=89", "MemoryDenyWriteExecute=yes"} <= set(unit)
+    assert "graceful_timeout = 20\n" in files["etc/gunicorn.conf.py"]
     assert [line for line in unit if line.startswith("IPAddressAllow=")] == ["IPAddressAllow=10.0.0.0/8"]
     assert '"/a", "/b"' in files["etc/logging.conf"]
     socket = next(file["content"] for file in installed if file["path"].endswith("/fastapi.socket"))
