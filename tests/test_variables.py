@@ -70,6 +70,6 @@ def test_a_release_is_proved_before_it_serves() -> None:
     tasks = [task for phase in ("prove", "serve") for task in yaml.safe_load((ROLE / f"tasks/{phase}.yml").read_text())]
     files = [task["ansible.builtin.import_tasks"] for task in tasks if "ansible.builtin.import_tasks" in task]
     assert files == [
-        "check.yml", "prepare.yml", "release.yml", "units.yml", "preflight.yml",
+        "check.yml", "prepare.yml", "control.yml", "release.yml", "units.yml", "preflight.yml",
         "input.yml", "handover.yml", "prune.yml",
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from pathlib import Path
 
 UNIT = Path("/etc/systemd/system/fastapi.service")
 RELEASES = Path("/opt/fastapi/releases")
+INCOMING = Path("/opt/fastapi/incoming")
 
 State = dict[str, dict[str, str]]
 
@@ -43,7 +44,7 @@ def unit_is_ahead(state: State) -> bool:
 
 
 STEPS: dict[str, Callable[[State], bool]] = {
-    "build": lambda _: any(not (release / "manifest.json").exists() for release in RELEASES.iterdir()),
+    "build": lambda _: any(INCOMING.glob("build-*")),
     "preflight": lambda state: state["preflight"]["ActiveState"] == "activating",
     "join": lambda state: state["candidate"]["ActiveState"] == "activating",
     "switch": lambda state: state["candidate"]["ActiveState"] == "active" and unit_is_ahead(state),

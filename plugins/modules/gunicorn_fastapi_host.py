@@ -57,7 +57,6 @@ free: {type: int, returned: always, description: Bytes that a release may take.}
 current: {type: str, returned: always, description: The release that the unit names, empty without one.}
 settled: {type: str, returned: always, description: The release to which a handover would do nothing, empty without.}
 releases: {type: list, elements: str, returned: always, description: Names of the complete releases.}
-virtualenvs: {type: list, elements: str, returned: always, description: Names of their virtualenvs.}
 configuration: {type: dict, returned: always, description: Content of the current release's rendered files.}
 files: {type: dict, returned: always, description: Digests of the current release's files.}
 """
@@ -70,6 +69,7 @@ import re
 import shutil
 import stat
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -152,10 +152,17 @@ class Host:
         states = self.run("systemctl", "is-enabled", *units) if shutil.which("systemctl") else ""
         return states.split() == ["enabled", "enabled"]
 
-    def settled(self) -> str:
-        """What the control command says is in service, with nothing left to do or to tell."""
+    def settled(self) -> dict[str, Any]:
+        """What the control command says is in service, with nothing left to do or to tell, and what is complete.
+
+        Nothing without one, or with one of another version: then the run goes the long way, and changes nothing.
+        """
         command = f"/usr/local/sbin/{self.name}ctl"
-        return self.run(command, "settled") if self.current() and os.access(command, os.X_OK) else ""
+        try:
+            answer = json.loads(self.run(command, "settled", "--json")) if os.access(command, os.X_OK) else {}
+        except ValueError:
+            answer = {}
+        return {"release": str(answer.get("release", "")), "complete": list(answer.get("complete", []))}
 
     def free(self) -> int:
         """Bytes that are free where releases go."""
@@ -177,7 +184,7 @@ class Host:
         bind = self.module.params["bind"]
         wrong = wrong_with(bind, self.name)
         wanted = json.loads(self.module.params["installed"] or "[]")
-        complete = sorted(m.parent for m in self.directory.glob("releases/*/manifest.json"))
+        settled = self.settled()
         manifest = read(release / "manifest.json") if self.current() else ""
         files = json.loads(manifest)["files"] if manifest else {}
         private = ("app/", "lib/", "etc/environment")
@@ -197,9 +204,8 @@ class Host:
             "outdated": [w["path"] for w in wanted if not is_as_wanted(w)],
             "enabled": self.enabled(),
             "current": self.current(),
-            "settled": self.settled(),
-            "releases": [release.name for release in complete],
-            "virtualenvs": sorted({(release / "venv").resolve().name for release in complete}),
+            "settled": settled["release"],
+            "releases": settled["complete"],
             "configuration": {n: read(release / n) for n in files if not n.startswith(private)},
             "files": files,
         }

@@ -253,6 +253,7 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     body_max,
     keep_releases,
     above_zero("gunicorn_fastapi_start_timeout"),
+    above_zero("gunicorn_fastapi_lock_wait"),
     above_zero("gunicorn_fastapi_backlog"),
     above_zero("gunicorn_fastapi_tasks_max"),
     above_zero("gunicorn_fastapi_worker_memory"),

@@ -17,6 +17,10 @@ class App:
         self.credentials = self.root / "credentials"
         self.history = self.root / "history.jsonl"
         self.link = self.root / "current"
+        self.incoming = self.root / "incoming"
+        """Root's own: archives that were sent, and what is half built."""
+        self.cache = base / "var/cache/gunicorn_fastapi/builds" / name
+        """What builds keep of packages, below a directory that only root can enter."""
 
         self.system = base / "etc/systemd/system"
         self.service = f"{name}.service"
@@ -30,6 +34,9 @@ class App:
         """Units that a reboot forgets: a handover that lost its power leaves none of them behind."""
         self.runtime = base / "run" / name
         """Root's own; the application can read names in it and nothing else."""
+        self.private = self.runtime / "private"
+        """Nobody but root can enter it."""
+        self.lock = self.private / "lock"
         self.failures = self.runtime / "failures.json"
         self.proof = self.runtime / "proved.json"
         """The release that has passed its preflight, and when."""

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from appctl import handover, releases, systemd, talk
+from appctl import complete, handover, releases, systemd, talk
 from appctl.app import App
 from appctl.instance import loosened
 from appctl.process import ENVIRONMENT, CtlError
@@ -117,10 +117,11 @@ def command_execute(app: App, arguments: argparse.Namespace) -> None:
 def command_settled(app: App, _: argparse.Namespace) -> dict[str, object]:
     """The release to which a handover would have nothing to do and nothing to tell."""
     current = releases.current(app)
-    settled = current if handover.is_settled(app, current) and not loosened(app) else ""
+    whole = [release for release in releases.names(app) if not complete.why_not(app, release)]
+    settled = current if current in whole and handover.is_settled(app, current) and not loosened(app) else ""
     if settled:
         talk.out(settled)
-    return {"release": settled}
+    return {"release": settled, "complete": whole}
 
 
 def command_settle(app: App, _: argparse.Namespace) -> None:

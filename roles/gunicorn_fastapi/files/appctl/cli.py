@@ -34,6 +34,7 @@ COMMANDS = {
     "restart": Command("background", "command_restart"),
     "prune": Command("prune", "command_prune", "add_prune"),
     # What units and playbooks ask.
+    "build": Command("build", "command_build", "add_build", hidden=True),
     "probe": Command("health", "command_probe", "add_probe", hidden=True),
     "stop": Command("stop", "command_stop", "add_stop", hidden=True),
     "backoff": Command("backoff", "command_backoff", hidden=True),

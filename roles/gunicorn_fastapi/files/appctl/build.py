@@ -1,0 +1,186 @@
+"""Build a release on this host from what was sent, so that it is there whole or not at all.
+
+Root executes nothing of it: packages are installed and compiled by a user that exists for as long as the build's
+unit, and root copies what came out. All of that has private names until it is on the disk.
+"""
+
+import argparse
+import contextlib
+import grp
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from appctl import complete, credentials, fetch, interpreter, lock, packages, releases, talk, tree, unpack
+from appctl.app import App
+from appctl.interpreter import Interpreter
+from appctl.process import CtlError, run
+from appctl.releases import short
+
+REQUEST_MAX = 64 * 1024 * 1024
+"""Characters of a request, credentials included."""
+
+FORGOTTEN = 3600.0
+"""Seconds after which nobody comes back for an archive that was sent."""
+
+
+class Request:
+    """What is to be built, and from what."""
+
+    def __init__(self, asked: dict[str, Any]) -> None:
+        try:
+            self.release = str(asked["release"])
+            self.virtualenv = str(asked["virtualenv"])
+            self.python = str(asked["python"])
+            self.index = [str(word) for word in asked.get("index", [])]
+            self.uv = fetch.Uv(str(asked["uv"]["version"]), str(asked["uv"]["list"]))
+            self.credentials = {str(name): str(value) for name, value in asked.get("credentials", {}).items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CtlError(f"build: the request on standard input has no {error}") from None
+        if not (releases.ID.fullmatch(self.release) and releases.ID.fullmatch(self.virtualenv)):
+            raise CtlError("build: the request names no release and virtualenv by their digests")
+
+
+def command_build(app: App, arguments: argparse.Namespace) -> dict[str, object]:
+    """Build a release from what was sent to the directory for incoming archives; the request is on standard input."""
+    os.umask(0o022)
+    try:
+        request = Request(json.loads(sys.stdin.read(REQUEST_MAX)))
+    except ValueError:
+        raise CtlError("build: the request on standard input is no JSON") from None
+    with lock.lock(app, f"the build of {short(request.release)}", arguments.lock_wait):
+        # Whoever had the lock may have built it.
+        return {"changed": build(app, request), "release": request.release}
+
+
+def add_build(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--lock-wait", type=float, default=lock.WAIT, metavar="SECONDS", help="how long to wait for another change"
+    )
+
+
+def build(app: App, request: Request) -> bool:
+    """Build a release unless it is there and complete; whether it was built. The lock is the caller's."""
+    release = request.release
+    why = complete.why_not(app, release, thorough=True)
+    if not why:
+        return False
+    if app.release(release).exists():
+        talk.say(app, f"release {short(release)} is not complete, so it is built again: {why}", release)
+    clear(app)
+    with _workshop(app) as work:
+        unpack.unpack(app.incoming / f"{release}.tar.gz", release, work / "release")
+        made = work / "release"
+        (made / "manifest.building").rename(made / "manifest.json")
+        manifest = unpack.read_manifest(made / "manifest.json")
+        changed = unpack.changed_files(made, manifest)
+        if manifest["release"] != release or changed:
+            raise CtlError(f"what was sent is not release {short(release)}: {', '.join(changed[:3])}. Deploy again")
+        python = interpreter.tried(app, request.python, _unit_texts(app, made))
+        if python.version != manifest.get("python", python.version):
+            raise CtlError(
+                f"{request.python} is {python.version}, and the release is for {manifest['python']}. Deploy again"
+            )
+        reused = not complete.virtualenv(app, request.virtualenv, complete.Memory(app), thorough=True)
+        fetch.fetch(app, request.uv, request.index, work, python, request.virtualenv, release, not reused)
+        if not reused:
+            _finish_virtualenv(work / "virtualenv", python, manifest)
+        credentials.encrypt(request.credentials, work / "credentials")
+        _finish_release(app, made, request)
+        run("sync", "--file-system", str(work), timeout=600)
+        _put_in_place(app, work, request, reused)
+    (app.incoming / f"{release}.tar.gz").unlink(missing_ok=True)
+    why = complete.why_not(app, release)
+    if why:
+        raise CtlError(f"release {short(release)} was built and is not complete: {why}")
+    return True
+
+
+def clear(app: App) -> None:
+    """Remove what builds have left that nobody runs any more. The lock is the caller's, so nobody runs any."""
+    fetch.clear(app)
+    app.incoming.mkdir(mode=0o700, exist_ok=True)
+    app.incoming.chmod(0o700)
+    for left in app.incoming.iterdir():
+        if left.name.endswith(".tar.gz") and left.stat().st_mtime > time.time() - FORGOTTEN:
+            continue  # somebody has sent it, and waits for the lock
+        tree.remove(left)
+    # Those that a version without private names has begun.
+    for begun in app.releases.glob("*/manifest.building"):
+        if not (begun.parent / "manifest.json").exists() and begun.parent.name != releases.current(app):
+            tree.remove(begun.parent)
+    there = list(app.releases.iterdir()) if app.releases.is_dir() else []
+    used = {(release / "venv").resolve().name for release in there}
+    for directory, wanted in ((app.virtualenvs, used), (app.credentials, {release.name for release in there})):
+        for left in directory.iterdir() if directory.is_dir() else []:
+            if left.name not in wanted:
+                tree.remove(left)
+
+
+@contextlib.contextmanager
+def _workshop(app: App) -> Iterator[Path]:
+    """A private directory for as long as the block lasts."""
+    work = Path(tempfile.mkdtemp(prefix="build-", dir=app.incoming))
+    try:
+        yield work
+    finally:
+        fetch.clear(app)
+        tree.remove(work)
+
+
+def _unit_texts(app: App, made: Path) -> list[str]:
+    """The service of a release that is being built, and its drop-ins."""
+    dropped = sorted(app.extensions.glob("*.conf")) if app.extensions.is_dir() else []
+    return [path.read_text(errors="replace") for path in [made / "systemd" / app.service, *dropped]]
+
+
+def _finish_virtualenv(made: Path, python: Interpreter, manifest: dict[str, Any]) -> None:
+    """Give a virtualenv what root alone decides, compare it with the list, and seal it."""
+    (made / "pyvenv.cfg").write_text(
+        f"home = {Path(python.executable).parent}\n"
+        "include-system-site-packages = false\n"
+        f"version = {python.version}\n"
+        f"executable = {python.executable}\n"
+    )
+    (made / "pyvenv.cfg").chmod(0o644)
+    (made / "bin/python").symlink_to(python.executable)
+    for name in ("python3", f"python{python.minor}"):
+        (made / "bin" / name).symlink_to("python")
+    packages.check(manifest["packages"], made / "lib" / f"python{python.minor}" / "site-packages")
+    facts = {"executable": python.executable, "minor": python.minor, "mark": interpreter.mark(python.executable)}
+    tree.seal(made, facts)
+
+
+def _finish_release(app: App, made: Path, request: Request) -> None:
+    """Let nobody into a release but root and the application, and seal it."""
+    (made / "venv").unlink(missing_ok=True)
+    (made / "venv").symlink_to(f"../../virtualenvs/{request.virtualenv}")
+    tree.seal(made, {"virtualenv": request.virtualenv})
+    # For the application alone, which reads it when it starts.
+    _close(app, made / "etc/environment", 0o640)
+    _close(app, made, 0o750)
+
+
+def _close(app: App, path: Path, mode: int) -> None:
+    """Let nobody in but root and the application, which may not write."""
+    os.chown(path, 0, grp.getgrnam(app.name).gr_gid)
+    path.chmod(mode)
+
+
+def _put_in_place(app: App, work: Path, request: Request, reused: bool) -> None:
+    """Give what was built its names, the release last: from then on it counts."""
+    for directory, mode in ((app.virtualenvs, 0o755), (app.credentials, 0o700), (app.releases, 0o755)):
+        directory.mkdir(mode=mode, exist_ok=True)
+        directory.chmod(mode)
+    if not reused:
+        _close(app, work / "virtualenv", 0o750)
+        tree.put(work / "virtualenv", app.virtualenvs / request.virtualenv)
+    if request.credentials:
+        tree.put(work / "credentials", app.credentials / request.release)
+    tree.put(work / "release", app.release(request.release))
+    run("sync", "--file-system", str(app.root), timeout=600)

@@ -1,0 +1,79 @@
+"""Programs that root starts, but not as root: each in a unit of its own that can do next to nothing."""
+
+import re
+from collections.abc import Sequence
+
+from appctl.process import CtlError, finish, run
+
+CONFINED = (
+    "DynamicUser=yes",
+    "CapabilityBoundingSet=",
+    "InaccessiblePaths=-/run/dbus",
+    "LockPersonality=yes",
+    "MemoryDenyWriteExecute=yes",
+    "PrivateDevices=yes",
+    "PrivateIPC=yes",
+    "ProcSubset=pid",
+    "ProtectClock=yes",
+    "ProtectControlGroups=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectProc=invisible",
+    "ProtectSystem=strict",
+    "ReadOnlyPaths=/run",
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "SystemCallArchitectures=native",
+    "SystemCallErrorNumber=EPERM",
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@aio @keyring @privileged @resources",
+    "UMask=0022",
+)
+"""A user that exists for as long as the unit, private temporary directories, no privilege and no way to one."""
+
+PROTECTS = re.compile(
+    r"(CapabilityBoundingSet|InaccessiblePaths|LockPersonality|MemoryDenyWriteExecute|NoNewPrivileges|NoExecPaths"
+    r"|ExecPaths|Private\w+|ProcSubset|Protect\w+|ReadOnlyPaths|ReadWritePaths|Restrict\w+|SystemCall\w+|UMask)=.*"
+)
+"""Lines of a unit that are its sandbox."""
+
+
+def of_unit(*texts: str) -> list[str]:
+    """The sandbox of a unit, from its text and those of its drop-ins, as properties of another unit."""
+    lines = [line.strip() for text in texts for line in text.split("\n")]
+    return [line for line in lines if PROTECTS.fullmatch(line)]
+
+
+def confined(
+    unit: str, command: Sequence[str], properties: Sequence[str], stdin: str = "", most: float = 60
+) -> tuple[int, str, str]:
+    """Run a command as a unit and give its exit status, output and error output once all its processes are gone.
+
+    systemd kills it after `most` seconds. What a run that was killed has left behind under this name goes before.
+    """
+    stop(unit)
+    return finish(
+        (
+            "systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--service-type=exec", f"--unit={unit}",
+            *(f"--property={line}" for line in [*properties, f"RuntimeMaxSec={most:g}", "TimeoutStopSec=5"]),
+            *command,
+        ),
+        most + 60,
+        stdin,
+    )  # fmt: skip
+
+
+def stop(unit: str) -> None:
+    """Kill a unit with all its processes, if it is there, and forget it."""
+    state = run("systemctl", "show", "--property=ActiveState", "--value", unit).strip()
+    if state == "inactive":
+        return
+    run("systemctl", "kill", "--signal=KILL", unit, check=False)
+    run("systemctl", "stop", unit, check=False)
+    run("systemctl", "reset-failed", unit, check=False)
+    state = run("systemctl", "show", "--property=ActiveState", "--value", unit).strip()
+    if state not in ("inactive", "failed"):
+        raise CtlError(f"{unit} is {state} and cannot be stopped. Look for its processes: systemctl status {unit}")
