@@ -160,9 +160,9 @@ def _finish_release(app: App, made: Path, request: Request) -> None:
     """Let nobody into a release but root and the application, and seal it."""
     (made / "venv").unlink(missing_ok=True)
     (made / "venv").symlink_to(f"../../virtualenvs/{request.virtualenv}")
-    tree.seal(made, {"virtualenv": request.virtualenv})
     # For the application alone, which reads it when it starts.
     _close(app, made / "etc/environment", 0o640)
+    tree.seal(made, {"virtualenv": request.virtualenv})
     _close(app, made, 0o750)
 
 
