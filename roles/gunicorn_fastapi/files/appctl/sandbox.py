@@ -36,13 +36,13 @@ CONFINED = (
 
 PROTECTS = re.compile(
     r"(CapabilityBoundingSet|InaccessiblePaths|LockPersonality|MemoryDenyWriteExecute|NoNewPrivileges|NoExecPaths"
-    r"|ExecPaths|Private\w+|ProcSubset|Protect\w+|ReadOnlyPaths|ReadWritePaths|Restrict\w+|SystemCall\w+|UMask)=.*"
+    r"|ExecPaths|ProcSubset|ProtectHome|ProtectProc|ProtectSystem|ReadOnlyPaths|RestrictNamespaces|SystemCall\w+)=.*"
 )
-"""Lines of a unit that are its sandbox."""
+"""Lines of a unit that can keep a program from running, as far as systemd-run takes them on every version."""
 
 
 def of_unit(*texts: str) -> list[str]:
-    """The sandbox of a unit, from its text and those of its drop-ins, as properties of another unit."""
+    """What keeps programs of a unit from running, by its text and those of its drop-ins, as properties of another."""
     lines = [line.strip() for text in texts for line in text.split("\n")]
     return [line for line in lines if PROTECTS.fullmatch(line)]
 
