@@ -35,8 +35,9 @@ def test_each_check_has_a_case_that_it_refuses() -> None:
         name="Web App", app_module="main.py", health_path="healthz", workers=0, bind=["localhost:http"],
         environment={"MY-KEY": "x"}, credentials={"../key": "x"}, egress=["db.example.com"],
         gunicorn_settings={"Max-Requests": 1}, drain_timeout=0, graceful_timeout=2, header_max=0, header_timeout=0,
-        body_max=-1, keep_releases=1, lock_wait=0, start_timeout=0, backlog=0, tasks_max=0, worker_memory=0, memory_max="lots",
-        cpu_quota="1.5", index_url="https://me:secret@packages.example.com/simple", wheelhouse="/nonexistent",
+        body_max=-1, keep_releases=1, lock_wait=0, start_timeout=0, backlog=0, tasks_max=0, worker_memory=0,
+        memory_max="lots", cpu_quota="1.5", index_url="https://me:secret@packages.example.com/simple",
+        wheelhouse="/nonexistent",
     )  # fmt: skip
     assert len(found) == len(checks.CHECKS)
 
