@@ -31,43 +31,6 @@ def sockets(*_: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("bind", "told"),
-    [
-        (["999.1.1.1:80"], "999.1.1.1 is no IP address"),
-        (["[1::2::3]:80"], "1::2::3 is no IP address"),
-        (["0.0.0.0:99999"], "from 1 to 65535"),
-        (["0.0.0.0:0"], "from 1 to 65535"),
-        (["0.0.0.0:80", "0.0.0.0:80"], "it is listed twice"),
-        (["[::1]:80", "[0:0:0:0:0:0:0:1]:80"], "it is listed twice"),
-        (["127.0.0.1:80", "0.0.0.0:80"], "0.0.0.0:80 includes it already"),
-        (["[::]:80", "[::1]:80"], "[::]:80 includes it already"),
-        (["/run/a.sock", "/run/a.sock"], "it is listed twice"),
-        (["/var/lib/shop/a.sock"], "others than root can write"),
-        (["/tmp/a.sock"], "others than root can write"),
-        (["/run/shop/main.sock"], "for the private addresses"),
-        (["/run/../tmp/a.sock"], "write it as /tmp/a.sock"),
-        ([f"/run/{'a' * 120}.sock"], "at most 107"),
-    ],
-)
-def test_what_no_host_can_listen_on_is_told(bind: list[str], told: str) -> None:
-    assert any(told in problem for problem in addresses.wrong_with(bind, "shop"))
-
-
-@pytest.mark.parametrize(
-    "bind",
-    [
-        ["0.0.0.0:80", "[::]:80"],
-        ["[::]:80", "0.0.0.0:80"],
-        ["[::]:80", "127.0.0.1:80"],
-        ["127.0.0.1:80", "127.0.0.1:81", "192.0.2.7:80", "[::1]:80"],
-        ["/run/shop.sock", "/run/shop_admin/a.sock"],
-    ],
-)
-def test_what_goes_together_is_no_problem(bind: list[str]) -> None:
-    assert addresses.wrong_with(bind, "shop") == []
-
-
-@pytest.mark.parametrize(
     ("host", "listening", "does"),
     [
         ("127.0.0.1", "0100007F", True),

@@ -33,6 +33,7 @@ def test_each_check_has_a_case_that_it_refuses() -> None:
     """All at once, so that an operator corrects them at once."""
     found = problems(
         name="Web App", app_module="main.py", health_path="healthz", workers=0, bind=["localhost:http"],
+        socket_mode="rw", socket_user="www data", socket_group="",
         environment={"MY-KEY": "x"}, credentials={"../key": "x"}, egress=["db.example.com"],
         gunicorn_settings={"Max-Requests": 1}, drain_timeout=0, graceful_timeout=2, header_max=0, header_timeout=0,
         body_max=-1, keep_releases=1, lock_wait=0, start_timeout=0, backlog=0, tasks_max=0, worker_memory=0,
@@ -107,6 +108,38 @@ def test_an_address_twice(other: str) -> None:
     assert f'"127.0.0.1:80" and "{other}" are one address' in refused(bind=["127.0.0.1:80", other])
     assert "are one address" in refused(bind=["[::1]:80", "[0:0::1]:80"])
     assert "is no address. Give one" in refused(bind=[])
+
+
+@pytest.mark.parametrize(
+    ("bind", "said"),
+    [
+        (["127.0.0.1:80", "0.0.0.0:80"], '"0.0.0.0:80" includes "127.0.0.1:80". Leave one of them out'),
+        (["[::]:80", "[::1]:80"], '"[::]:80" includes "[::1]:80"'),
+        (["/var/lib/fastapi/a.sock"], "others than root can write to /var/lib/fastapi/. Choose a path such as"),
+        (["/tmp/a.sock"], "others than root can write to /tmp/"),
+        (["/run/fastapi/main.sock"], "/run/fastapi is for the private addresses"),
+    ],
+)
+def test_addresses_that_exclude_each_other_or_are_no_place_for_root(bind: list[str], said: str) -> None:
+    assert said in refused(bind=bind)
+
+
+@pytest.mark.parametrize(
+    "bind",
+    [["[::]:80", "0.0.0.0:80"], ["[::]:80", "127.0.0.1:80"], ["0.0.0.0:81", "127.0.0.1:80"], ["/run/fastapi_a/a.sock"]],
+)
+def test_addresses_that_go_together(bind: list[str]) -> None:
+    assert problems(bind=bind) == []
+
+
+@pytest.mark.parametrize("mode", ["0660", "660", "0666"])
+def test_a_mode_of_a_socket(mode: str) -> None:
+    assert problems(socket_mode=mode, socket_group="www-data") == []
+
+
+@pytest.mark.parametrize("mode", ["", "0999", "66", "1777", "rw-rw----"])
+def test_no_mode_of_a_socket(mode: str) -> None:
+    assert "is no mode of a socket" in refused(socket_mode=mode)
 
 
 def test_variables_of_the_application() -> None:

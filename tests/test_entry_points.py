@@ -74,7 +74,7 @@ def test_the_templates_get_variables_of_the_command_line_in_their_types(tmp_path
         {"ansible.builtin.set_fact": {"__gunicorn_fastapi_host": {"systemd": 257}}},
         {
             "ansible.builtin.set_fact": {
-                "told": ["{{ __gunicorn_fastapi_files }}", "{{ __gunicorn_fastapi_installed }}"]
+                "told": ["{{ __gunicorn_fastapi_files }}", "{{ __gunicorn_fastapi_addresses | from_json }}"]
             }
         },
     ]
@@ -83,15 +83,14 @@ def test_the_templates_get_variables_of_the_command_line_in_their_types(tmp_path
         "bind": "127.0.0.1:8001,[::1]:8001", "egress": '["10.0.0.0/8"]', "workers": "3", "log_quiet": "/a,/b",
     }  # fmt: skip
     arguments = (f"-egunicorn_fastapi_{name}={value}" for name, value in given.items())
-    files, installed = told(tmp_path, tasks, *arguments)
+    files, addresses = told(tmp_path, tasks, *arguments)
     unit = files["systemd/fastapi.service"].splitlines()
     assert {"TimeoutStartSec=89", "MemoryDenyWriteExecute=yes"} <= set(unit)
     assert "graceful_timeout = 20\n" in files["etc/gunicorn.conf.py"]
     assert [line for line in unit if line.startswith("IPAddressAllow=")] == ["IPAddressAllow=10.0.0.0/8"]
     assert '"/a", "/b"' in files["etc/logging.conf"]
-    socket = next(file["content"] for file in installed if file["path"].endswith("/fastapi.socket"))
-    listening = [line for line in socket.splitlines() if line.startswith("ListenStream=")]
-    assert listening == ["ListenStream=127.0.0.1:8001", "ListenStream=[::1]:8001"]
+    assert addresses["bind"] == ["127.0.0.1:8001", "[::1]:8001"]
+    assert addresses["backlog"] == 4096
 
 
 def test_no_template_goes_without_them() -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -135,6 +136,18 @@ def service(start_server: StartServer, tmp_path: Path) -> Iterator[Service]:
         yield made
 
 
+def test_an_address_that_is_open_gets_another_length_of_its_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hooks, "_show_status", lambda *_: None)
+    monkeypatch.setattr(Hooks, "_workers", lambda *_: "")
+    with socket.create_server(("127.0.0.1", 0), backlog=5) as address:
+        listeners = [SimpleNamespace(sock=address)]
+        Hooks("shop", "0d6a").when_ready(
+            SimpleNamespace(LISTENERS=listeners, cfg=SimpleNamespace(backlog=77), log=logging.getLogger())
+        )
+        information = address.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    assert struct.unpack_from("8B6I", information)[13] == 77
+
+
 def test_private_answers_say_how_many_workers_serve(service: Service) -> None:
     server = service.start(SECOND_WAITS)
     server.wait_for("Application startup complete.")
@@ -231,7 +244,8 @@ class Master:
 
     def __init__(self, workers: int) -> None:
         self.num_workers = workers
-        self.LISTENERS = ["public"]
+        self.LISTENERS = [SimpleNamespace(sock=SimpleNamespace(listen=lambda _: None))]
+        self.cfg = SimpleNamespace(backlog=1)
         self.log = logging.getLogger("gunicorn.error")
 
 

@@ -8,7 +8,7 @@ from gunicorn_fastapi_controller import hosts
 
 GOOD: dict[str, Any] = {
     "init": "systemd", "systemd": 257, "system": "Debian GNU/Linux 13 (trixie)", "python": "3.13.5", "refusal": "",
-    "addresses": [], "holders": [], "free": 10**10,
+    "holders": [], "free": 10**10,
 }  # fmt: skip
 NGINX = {"address": "0.0.0.0:80", "by": "is held by nginx (process 7)"}
 INPUTS = {"gunicorn_fastapi_python": "python3", "gunicorn_fastapi_keep_releases": 5}
@@ -33,7 +33,6 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         ({"python": "3.9"}, "gunicorn_fastapi_python: python3 is 3.9 and has to be 3.11 or newer. Install"),
         ({"python": ""}, "gunicorn_fastapi_python: python3 is not there and has to be 3.11 or newer. Install"),
         ({"refusal": "the host has a user shop"}, "gunicorn_fastapi_name: the host has a user shop.$"),
-        ({"addresses": ["[::]:80: it is listed twice."]}, "gunicorn_fastapi_bind: .* it is listed twice.$"),
         (
             {"holders": [NGINX, {"address": "[::]:80", "by": "is held by x (process 1)"}]},
             r"0.0.0.0:80 is held by nginx \(process 7\). \[::\]:80 is held by x \(process 1\). Stop that, or choose",

@@ -65,48 +65,6 @@ def conflicts(host: str, listening: str) -> bool:
     return listening == b"".join(word[::-1] for word in words).hex().upper()
 
 
-def wrong_with(bind: list[str], name: str) -> list[str]:
-    """What no host can listen on, each with the reason; and addresses that exclude each other."""
-    told: list[str] = []
-    seen: dict[tuple[str, int], str] = {}
-    for address in bind:
-        host, port = split(address)
-        if not host:
-            told += wrong_with_path(address, name)
-            key = (address, 0)
-        else:
-            try:
-                key = (str(ipaddress.ip_address(host)), port)
-            except ValueError:
-                told.append(f"{address}: {host} is no IP address.")
-                continue
-            if not 0 < port < 65536:
-                told.append(f"{address}: a port is a number from 1 to 65535.")
-        if key in seen:
-            told.append(f"{address}: it is listed twice.")
-        seen[key] = address
-    for (host, port), address in seen.items():
-        everything = "::" if ":" in host else "0.0.0.0"
-        if port and host != everything and (everything, port) in seen:
-            told.append(f"{address}: {seen[everything, port]} includes it already. Leave one of them out.")
-    return told
-
-
-def wrong_with_path(path: str, name: str) -> list[str]:
-    """What keeps a path from being a unix socket of root's."""
-    if len(path) > 107:
-        return [f"{path}: the path of a socket has at most 107 characters."]
-    if os.path.normpath(path) != path:
-        return [f"{path}: write it as {os.path.normpath(path)}."]
-    # Whoever can write there could have root follow a link.
-    for open_to_others in (f"/var/lib/{name}/", "/tmp/", "/var/tmp/", "/dev/shm/"):
-        if path.startswith(open_to_others):
-            return [f"{path}: others than root can write to {open_to_others} Choose a path such as /run/{name}.sock."]
-    if path.startswith(f"/run/{name}/"):
-        return [f"{path}: /run/{name} is for the private addresses. Choose a path such as /run/{name}.sock."]
-    return []
-
-
 def why_not(address: str, bind: list[str]) -> OSError | None:
     """What happens when we listen there, beside the others of `bind`; tried, and given back."""
     host, port = split(address)

@@ -14,6 +14,10 @@ options:
   directory: {type: path, required: true, description: Directory of its releases.}
   python: {type: str, required: true, description: The interpreter to use, a name or a path.}
   bind: {type: list, elements: str, required: true, description: The addresses it is to have.}
+  addresses:
+    type: str
+    default: ""
+    description: The same with their properties, in JSON, as the control command takes them.
   uv: {type: path, required: true, description: Directory of the uv that installs requirements.}
   ours:
     type: str
@@ -45,7 +49,6 @@ system: {type: str, returned: always, description: Name of the distribution and 
 python: {type: str, returned: always, description: Version of the interpreter, empty without it.}
 python_path: {type: str, returned: always, description: Absolute path of the interpreter.}
 holders: {type: list, elements: dict, returned: always, description: Who else has the addresses.}
-addresses: {type: list, elements: str, returned: always, description: What is wrong with the addresses themselves.}
 refusal: {type: str, returned: always, description: Why the name cannot be had, empty when it can.}
 marked: {type: bool, returned: always, description: Whether root's record says that the name is the application's.}
 there: {type: list, elements: str, returned: always, description: What has the name.}
@@ -158,8 +161,9 @@ class Host:
         Nothing without one, or with one of another version: then the run goes the long way, and changes nothing.
         """
         command = f"/usr/local/sbin/{self.name}ctl"
+        asked = [command, "settled", "--json", f"--addresses={self.module.params['addresses']}"]
         try:
-            answer = json.loads(self.run(command, "settled", "--json")) if os.access(command, os.X_OK) else {}
+            answer = json.loads(self.run(*asked)) if os.access(command, os.X_OK) else {}
         except ValueError:
             answer = {}
         return {"release": str(answer.get("release", "")), "complete": list(answer.get("complete", []))}
@@ -174,15 +178,10 @@ class Host:
     def look(self) -> dict[str, object]:
         """All of it."""
         # Not above, for the reason that gunicorn_fastapi_bundle gives.
-        from ..module_utils.gunicorn_fastapi_addresses import (  # type: ignore[import-not-found,misc]
-            holders,
-            wrong_with,
-        )
+        from ..module_utils.gunicorn_fastapi_addresses import holders  # type: ignore[import-not-found,misc]
 
         release = self.directory / "releases" / self.current()
         version, path = self.python()
-        bind = self.module.params["bind"]
-        wrong = wrong_with(bind, self.name)
         wanted = json.loads(self.module.params["installed"] or "[]")
         settled = self.settled()
         manifest = read(release / "manifest.json") if self.current() else ""
@@ -195,8 +194,7 @@ class Host:
             "system": os_release.get("PRETTY_NAME", platform.system()),
             "python": version,
             "python_path": path,
-            "addresses": wrong,
-            "holders": [] if wrong else holders(bind, self.name, self.run),
+            "holders": holders(self.module.params["bind"], self.name, self.run),
             **self.name_on_host(),
             "uv": os.access(Path(self.module.params["uv"]) / "bin/uv", os.X_OK),
             "free": self.free(),
@@ -218,6 +216,7 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "python": {"type": "str", "required": True},
             "bind": {"type": "list", "elements": "str", "required": True},
+            "addresses": {"type": "str", "default": ""},
             "uv": {"type": "path", "required": True},
             "ours": {"type": "str", "required": True},
             "installed": {"type": "str", "no_log": True},

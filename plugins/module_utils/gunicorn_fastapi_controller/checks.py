@@ -99,8 +99,47 @@ def bind(inputs: Inputs) -> str:
             )
         if address in seen:
             return f"gunicorn_fastapi_bind: {shown(seen[address])} and {shown(value)} are one address. Give it once."
+        if value.startswith("/") and (why := wrong_with_path(value, inputs.get("gunicorn_fastapi_name", ""))):
+            return f"gunicorn_fastapi_bind: {shown(value)}: {why}"
         seen[address] = value
+    for address, value in seen.items():
+        host, _, port = address.rpartition(":")
+        every = f"{'::' if ':' in host else '0.0.0.0'}:{port}"
+        if address != every and every in seen and not address.startswith("/"):
+            return f"gunicorn_fastapi_bind: {shown(seen[every])} includes {shown(value)}. Leave one of them out."
     return "" if values else "gunicorn_fastapi_bind: [] is no address. Give one at least, such as 0.0.0.0:80."
+
+
+def wrong_with_path(path: str, application: str) -> str:
+    """What keeps a path from being a unix socket of root's."""
+    # Whoever can write there could have root follow a link.
+    for place in (f"/var/lib/{application}/", "/tmp/", "/var/tmp/", "/dev/shm/"):
+        if path.startswith(place):
+            return f"others than root can write to {place}. Choose a path such as /run/{application}.sock."
+    if path.startswith(f"/run/{application}/"):
+        return f"/run/{application} is for the private addresses. Choose a path such as /run/{application}.sock."
+    return ""
+
+
+def socket_mode(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_socket_mode"]
+    if matches("0?[0-7]{3}", value):
+        return ""
+    return (
+        f'gunicorn_fastapi_socket_mode: {shown(value)} is no mode of a socket. Give three octal digits, such as "0660".'
+    )
+
+
+def owner(variable: str) -> Callable[[Inputs], str]:
+    """The check of a name of a user or a group."""
+
+    def check(inputs: Inputs) -> str:
+        value = inputs[variable]
+        if matches("[a-z_][a-z0-9_-]{0,30}", value):
+            return ""
+        return f"{variable}: {shown(value)} is no name of a user or a group. Give one of the host, such as www-data."
+
+    return check
 
 
 def environment(inputs: Inputs) -> str:
@@ -242,6 +281,9 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     health_path,
     workers,
     bind,
+    socket_mode,
+    owner("gunicorn_fastapi_socket_user"),
+    owner("gunicorn_fastapi_socket_group"),
     environment,
     credentials,
     egress,

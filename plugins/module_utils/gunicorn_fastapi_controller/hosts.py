@@ -53,10 +53,8 @@ def name(found: Found, _inputs: Mapping[str, Any]) -> str:
 
 
 def bind(found: Found, _inputs: Mapping[str, Any]) -> str:
-    told = [*found["addresses"], *(f"{holder['address']} {holder['by']}." for holder in found["holders"])]
-    if found["holders"]:
-        told.append("Stop that, or choose another address.")
-    return f"gunicorn_fastapi_bind: {' '.join(told)}" if told else ""
+    told = [f"{holder['address']} {holder['by']}." for holder in found["holders"]]
+    return f"gunicorn_fastapi_bind: {' '.join(told)} Stop that, or choose another address." if told else ""
 
 
 CHECKS: tuple[Callable[[Found, Mapping[str, Any]], str], ...] = (init, systemd, python, name, bind)

@@ -11,6 +11,7 @@ class App:
 
     def __init__(self, name: str, base: Path = Path("/")) -> None:
         self.name = name
+        self.base = base
         self.root = base / "opt" / name
         self.releases = self.root / "releases"
         self.virtualenvs = self.root / "virtualenvs"

@@ -2,11 +2,14 @@
 
 import argparse
 import getpass
+import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 from appctl import complete, handover, releases, systemd, talk
+from appctl.addresses import Change
 from appctl.app import App
 from appctl.instance import loosened
 from appctl.process import ENVIRONMENT, CtlError
@@ -58,7 +61,7 @@ def by() -> str:
 
 def command_handover(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     """Put a release into service, if it is not active yet."""
-    return hand_over(app, arguments.release, again=arguments.again)
+    return hand_over(app, arguments.release, again=arguments.again, addresses=arguments.addresses)
 
 
 def command_rollback(app: App, arguments: argparse.Namespace) -> dict[str, object]:
@@ -71,16 +74,17 @@ def command_restart(app: App, _: argparse.Namespace) -> dict[str, object]:
     return hand_over(app, "current", again=True)
 
 
-def hand_over(app: App, word: str, again: bool = False) -> dict[str, object]:
-    """Hand over to a release, and tell whether that changed anything."""
+def hand_over(app: App, word: str, again: bool = False, addresses: str = "") -> dict[str, object]:
+    """Hand over to a release and to other addresses, and tell whether that changed anything."""
     release = releases.resolve(app, word)
-    if not again and handover.is_settled(app, release):
+    if not again and handover.is_settled(app, release) and not Change(app, wanted(addresses)).differs:
         talk.out(f"release {short(release)} is active already")
         if loosened(app):
             talk.out(loosened(app))
         return {"changed": False, "release": release}
     releases.manifest(app, release)
-    in_the_background(app, release, "execute", release, *(["--again"] if again else []))
+    options = [*(["--again"] if again else []), *([f"--addresses={addresses}"] if addresses else [])]
+    in_the_background(app, release, "execute", release, *options)
     return {"changed": True, "release": release}
 
 
@@ -103,22 +107,28 @@ def command_execute(app: App, arguments: argparse.Namespace) -> None:
         talk.say(app, f"{app.service} does not come up: {failure}", releases.current(app), error=True)
     try:
         releases.manifest(app, release)
-        if not arguments.again and handover.is_settled(app, release):
-            talk.say(app, f"release {short(release)} is active by that", release)
+        change = Change(app, wanted(arguments.addresses))
+        if not (arguments.again or change.moves) and handover.is_settled(app, release):
+            if change.differs:
+                change.write()
+                talk.say(app, "the addresses have their new properties, and none was closed for it", release)
+            else:
+                talk.say(app, f"release {short(release)} is active by that", release)
         elif arguments.preflight_only:
             handover.preflight(app, release)
         else:
-            handover.execute(app, release)
+            handover.execute(app, release, wanted(arguments.addresses))
     except (CtlError, OSError) as failure:
         talk.say(app, str(failure), release, error=True)
         sys.exit(1)
 
 
-def command_settled(app: App, _: argparse.Namespace) -> dict[str, object]:
+def command_settled(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     """The release to which a handover would have nothing to do and nothing to tell."""
     current = releases.current(app)
     whole = [release for release in releases.names(app) if not complete.why_not(app, release)]
-    settled = current if current in whole and handover.is_settled(app, current) and not loosened(app) else ""
+    changes = Change(app, wanted(arguments.addresses)).differs or loosened(app)
+    settled = current if current in whole and handover.is_settled(app, current) and not changes else ""
     if settled:
         talk.out(settled)
     return {"release": settled, "complete": whole}
@@ -129,9 +139,19 @@ def command_settle(app: App, _: argparse.Namespace) -> None:
     handover.settle(app)
 
 
+def wanted(addresses: str) -> dict[str, Any] | None:
+    """The public addresses and their properties, as the playbook gives them; None where it does not."""
+    return json.loads(addresses) if addresses else None
+
+
+def add_addresses(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--addresses", default="", metavar="JSON", help=argparse.SUPPRESS)
+
+
 def add_handover(command: argparse.ArgumentParser) -> None:
     command.add_argument("release", help="its id, the beginning of it, or current or previous")
     command.add_argument("--again", action="store_true", help="even if it is active already")
+    add_addresses(command)
 
 
 def add_rollback(command: argparse.ArgumentParser) -> None:
@@ -146,3 +166,4 @@ def add_execute(command: argparse.ArgumentParser) -> None:
     command.add_argument("release")
     command.add_argument("--again", action="store_true")
     command.add_argument("--preflight-only", action="store_true")
+    add_addresses(command)

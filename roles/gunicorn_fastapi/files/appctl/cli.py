@@ -40,7 +40,7 @@ COMMANDS = {
     "backoff": Command("backoff", "command_backoff", hidden=True),
     "execute": Command("background", "command_execute", "add_execute", hidden=True),
     "settle": Command("background", "command_settle", hidden=True),
-    "settled": Command("background", "command_settled", hidden=True),
+    "settled": Command("background", "command_settled", "add_addresses", hidden=True),
 }
 
 

@@ -5,8 +5,10 @@ import getpass
 import json
 import os
 import time
+from typing import Any
 
 from appctl import history, releases, systemd, talk
+from appctl.addresses import Change, for_candidate, interrupted
 from appctl.app import CANDIDATE, PREFLIGHT, App
 from appctl.disk import Replacement, durable, read_bounded, staged
 from appctl.instance import LONGEST, instance, left, loosened, remove, start, unit_text
@@ -55,22 +57,28 @@ def serving(app: App) -> str:
     return f"{app.service} is {state or 'not there'}, and was before"
 
 
-def switch(app: App, release: str, replacement: Replacement) -> str:
-    """Put the release's unit in place and restart on it. Whatever fails, the old unit is put back and restarted."""
+def switch(app: App, release: str, replacement: Replacement, change: Change) -> str:
+    """Put the release's unit and the addresses in place and restart on them. Whatever fails, the old ones come back."""
     try:
         replacement.put_in_place()
+        opened = change.write()
         run("systemctl", "daemon-reload")
-        took = start(app.service, "restart")
+        took = start(app.service, "restart", *opened)
+        change.finish()
     except BaseException as failure:
         replacement.put_back()
+        first = not app.unit.exists()
+        if first:
+            run("systemctl", "stop", app.service, app.socket, check=False, timeout=LONGEST)
+        opened = change.undo()
         run("systemctl", "daemon-reload", check=False)
         told = f"release {short(release)}: {app.service} failed"
         words = str(failure) or type(failure).__name__
-        if not app.unit.exists():
-            run("systemctl", "stop", app.service, app.socket, check=False, timeout=LONGEST)
+        if first:
             raise CtlError(f"{told}: {words}") from failure
         try:
-            start(app.service, "restart")
+            start(app.service, "restart", *opened)
+            change.undone()
         except CtlError as second:
             raise CtlError(
                 f"{told}: {words}\nand does not come up on {short(releases.current(app))} either: {second}"
@@ -80,8 +88,8 @@ def switch(app: App, release: str, replacement: Replacement) -> str:
     return took
 
 
-def execute(app: App, release: str) -> None:
-    """All steps. Raises CtlError after putting everything back as it was."""
+def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> None:
+    """All steps, with the addresses that are `wanted`. Raises CtlError after putting everything back as it was."""
     before = releases.current(app)
     begin = time.monotonic()
     outcome, why = "failed", ""
@@ -90,15 +98,17 @@ def execute(app: App, release: str) -> None:
     try:
         # First what takes room on the disk.
         with staged(app.unit, unit_text(app, release, app.service)) as replacement:
+            change = Change(app, wanted)
+            change.check()
             if not is_proved(app, release):
                 preflight(app, release)
-            if systemd.active(app.socket):
-                with instance(app, release, CANDIDATE) as took:
+            if systemd.active(app.socket) and change.beside:
+                with instance(app, release, CANDIDATE, for_candidate(change.kept)) as took:
                     talk.say(app, f"release {short(release)}: serves beside {short(before)} after {took}", release)
-                    took = switch(app, release, replacement)
+                    took = switch(app, release, replacement, change)
                     talk.say(app, f"release {short(release)}: {app.service} restarted on it in {took}", release)
             else:
-                took = switch(app, release, replacement)
+                took = switch(app, release, replacement, change)
                 talk.say(app, f"release {short(release)}: {app.service} started in {took}", release)
         outcome = "done"
     except BaseException as failure:
@@ -106,6 +116,8 @@ def execute(app: App, release: str) -> None:
         raise
     finally:
         record(app, before, release, outcome, why, time.monotonic() - begin)
+    if change.moves:
+        talk.say(app, change.told(), release)
     talk.say(app, f"handover {way} done", release)
     if loosened(app):
         talk.say(app, loosened(app), release)
@@ -145,6 +157,11 @@ def settle(app: App) -> None:
     current = releases.current(app)
     if not current:
         return
+    sockets = interrupted(app)
+    if sockets is not None:
+        run("systemctl", "daemon-reload")
+        start(app.service, "restart", *sockets)
+        Change(app, None).finish()
     if CANDIDATE in left(app):
         run("systemctl", "daemon-reload")
         # A start or restart that is under way by itself is waited for.
@@ -162,4 +179,4 @@ def settle(app: App) -> None:
 def is_settled(app: App, release: str) -> bool:
     """Whether a release is active, with nothing left over from a handover."""
     serves = releases.current(app) == releases.running(app, app.service) == release
-    return serves and releases.is_pointed(app) and not left(app)
+    return serves and releases.is_pointed(app) and not left(app) and interrupted(app) is None

@@ -23,15 +23,18 @@ def unit_text(app: App, release: str, unit: str) -> str:
     return (app.release(release) / "systemd" / unit).read_text()
 
 
-def start(unit: str, verb: str = "start") -> str:
+def start(unit: str, verb: str = "start", *sockets: str) -> str:
     """Start a unit and wait until its own probe says that it is healthy; says how long that took.
+
+    What is named in `sockets` is restarted with it, in one step of systemd's, and nothing that hangs on them.
 
     Raises CtlError with the application's reason, and leaves the unit as it failed. The wait ends by itself:
     the unit bounds its start and its stop, whatever the application asks systemd for.
     """
     begin, since = time.monotonic(), time.time()
     try:
-        run("systemctl", verb, unit, timeout=LONGEST)
+        alone = ["--job-mode=ignore-requirements"] if sockets else []
+        run("systemctl", *alone, verb, unit, *sockets, timeout=LONGEST)
     except CtlError as failure:
         # Not by the invocation: a client that waits may have started the next one by now.
         raise CtlError(why(unit, since) or str(failure)) from None
@@ -52,13 +55,16 @@ def why(unit: str, since: float) -> str:
 
 
 @contextlib.contextmanager
-def instance(app: App, release: str, kind: str) -> Iterator[str]:
-    """A second instance of the application for as long as the block lasts; gives its time to start."""
+def instance(app: App, release: str, kind: str, more: str = "") -> Iterator[str]:
+    """A second instance of the application for as long as the block lasts; gives its time to start.
+
+    Its service says `more` than the release has it say.
+    """
     service, socket = app.instance_service(kind), app.instance_socket(kind)
     app.transient.mkdir(exist_ok=True)
     try:
-        for name in (socket, service):
-            (app.transient / name).write_text(unit_text(app, release, name))
+        for name, added in ((socket, ""), (service, more)):
+            (app.transient / name).write_text(unit_text(app, release, name) + added)
         link = app.transient / f"{service}.d"
         link.unlink(missing_ok=True)
         if app.extensions.is_dir():  # what the operator added to the service holds for this instance too

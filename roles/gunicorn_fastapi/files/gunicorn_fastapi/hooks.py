@@ -89,7 +89,10 @@ class Hooks:
                 )
 
     def when_ready(self, server: Any) -> None:
-        """Show in the journal and in "systemctl status" how many workers there are, and why."""
+        """Give the queues their length; show in the journal and in "systemctl status" how many workers there are."""
+        # systemd gives it when it opens an address, and gunicorn never to one that is open already.
+        for listener in server.LISTENERS:
+            listener.sock.listen(server.cfg.backlog)
         server.log.info(self._workers(server))
         self._show_status(server)
 
