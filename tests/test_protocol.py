@@ -20,7 +20,7 @@ FILES = TESTS.parent / "roles/gunicorn_fastapi/files"
 
 CONFIGURATION = """
 import resource
-from gunicorn_fastapi import protocol as guarding
+from gunicorn_fastapi import guard as guarding
 from gunicorn_fastapi.worker import DrainingUvicornWorker
 
 worker_class = DrainingUvicornWorker
@@ -266,7 +266,7 @@ def test_who_waits_for_the_application_is_not_late(start_server: StartServer, tm
 
 def test_a_slow_body_has_its_time(start_server: StartServer, tmp_path: Path) -> None:
     """Longer than headers have, as long as it comes; and so has the application."""
-    shop = Shop(start_server, tmp_path, "DrainingUvicornWorker.header_timeout = 0.5\nguarding.PATIENCE = 2.5")
+    shop = Shop(start_server, tmp_path, "DrainingUvicornWorker.header_timeout = 0.5\nDrainingUvicornWorker.stall_timeout = 2.5")
     with shop.connect(post(b"Content-Length: 4\r\n", b"")) as slow, shop.connect(get(b"/wait") * 4 + SECOND) as waiting:
         for _ in range(4):
             time.sleep(1)
@@ -280,7 +280,7 @@ def test_a_slow_body_has_its_time(start_server: StartServer, tmp_path: Path) -> 
 
 def test_who_gives_or_takes_nothing_is_closed(start_server: StartServer, tmp_path: Path) -> None:
     """A body that stops, an answer that is not taken."""
-    shop = Shop(start_server, tmp_path, "guarding.PATIENCE = 1")
+    shop = Shop(start_server, tmp_path, "DrainingUvicornWorker.stall_timeout = 1")
     with shop.connect(post(b"Content-Length: 9\r\n", b"a")) as silent, shop.connect(get(b"/large?20000000")) as deaf:
         assert is_closed(silent)
         record = re.compile(r"Closed (\d) connection\(s\), \d of 127.0.0.1: nothing sent or taken for 1 s")

@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from gunicorn_fastapi.protocol import Guard
+from gunicorn_fastapi.guard import Guard
 from gunicorn_fastapi.shared import Shares
 from gunicorn_fastapi.worker import DrainingServer
 from load import Generator, Load, Result

@@ -28,14 +28,14 @@ from socket import AF_UNIX, socket
 from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from gunicorn_fastapi import upstream
 from gunicorn_fastapi.accept import Acceptor
+from gunicorn_fastapi.guard import Guard
 from gunicorn_fastapi.log import RequestContext
-from gunicorn_fastapi.protocol import Guard, GuardedProtocol
+from gunicorn_fastapi.protocol import GuardedProtocol
 from gunicorn_fastapi.shared import READY, Shares
 
 logger = logging.getLogger("uvicorn.error")
@@ -109,6 +109,7 @@ class DrainingServer(Server):
         def make() -> Any:
             connection = protocol()
             connection.app = app
+            connection.is_private = True
             return connection
 
         return make
@@ -221,6 +222,8 @@ def _is_idle(connection: Any) -> bool:
     """Whether an open HTTP connection has no request that is being read or answered."""
     if connection.transport.is_closing():
         return False
+    if isinstance(connection, GuardedProtocol) and connection.is_awaited():
+        return False
     return connection.cycle is None or bool(connection.cycle.response_complete)
 
 
@@ -249,6 +252,15 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
     body_max: int = 0
     """Bytes that the body of a request may have; 0 is no bound."""
 
+    stall_timeout: float = 300
+    """Seconds that a client may send nothing of a body, or take nothing of an answer; 0 is no bound."""
+
+    websocket_message_max: int = 1024 * 1024
+    """Bytes that a message of a WebSocket may have."""
+
+    websocket_memory_max: int = 64 * 1024 * 1024
+    """Bytes of messages that a worker keeps for all WebSockets together."""
+
     shares = Shares()
     """Made when the master imports this."""
 
@@ -261,7 +273,7 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         self.config.load()
         self.config.loaded_app = RequestContext(self.config.loaded_app)
         guard = self._guard()
-        if self.config.http_protocol_class is HttpToolsProtocol:
+        if self.config.http in ("auto", "httptools"):
             self.config.http_protocol_class = functools.partial(GuardedProtocol, guard)
         server = DrainingServer(self.config, self.drain_timeout, self.cfg.graceful_timeout, guard, self.shares)
         self.shares.join(self.age)
@@ -281,5 +293,9 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
             header_max=self.header_max,
             header_timeout=self.header_timeout,
             body_max=self.body_max,
+            stall_timeout=self.stall_timeout,
+            message_max=self.websocket_message_max,
+            messages_max=self.websocket_memory_max,
+            trusted=self.cfg.forwarded_allow_ips,
             connections=min(self.cfg.worker_connections, files // 2),
         )
