@@ -44,8 +44,27 @@ def length(*lengths: bytes) -> bytes:
     return post(b"".join(b"Content-Length:%b\r\n" % number for number in lengths), b"hello")
 
 
+def offer(protocol: bytes, body: bytes) -> bytes:
+    """A POST with that body that offers to speak something else."""
+    length = b"Content-Length: %d\r\n" % len(body)
+    return post(
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: %b\r\nHTTP2-Settings: AAMA\r\n" % protocol + length, body
+    )
+
+
+def trailing(trailers: bytes) -> bytes:
+    """A POST in chunks with those trailers."""
+    return chunked(b"5\r\nhello\r\n0\r\n%b\r\n" % trailers)
+
+
+OFFER = b"Connection: upgrade\r\nUpgrade: h2c\r\n"
+WEBSOCKET = (
+    b"Host: shop\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: shop\r\n\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
+EMPTY = ("POST / 0", "GET /second 0")
 BOTH = ("POST / 5", "GET /second 0")
 
 CASES = (
@@ -66,6 +85,11 @@ CASES = (
     Case("HTTP/1.10", get(version=b"HTTP/1.10")),
     Case("lower-case protocol", get(version=b"http/1.1")),
     Case("version followed by a space", get(version=b"HTTP/1.1 ")),
+    Case("RTSP/1.0", get(version=b"RTSP/1.0"), 505),
+    Case("RTSP/1.1", get(version=b"RTSP/1.1"), 505),
+    Case("RTSP/1.0 after two spaces", get(version=b" RTSP/1.0"), 505),
+    Case("ICE/1.0", b"SOURCE / ICE/1.0\r\n%b\r\n" % HOST, 501),
+    Case("ICE's method", b"SOURCE / HTTP/1.1\r\n%b\r\n" % HOST, 501),
     # Targets
     Case("path with a space", get(b"/a b")),
     Case("path with a control byte", get(b"/\x01")),
@@ -133,6 +157,17 @@ CASES = (
     Case("trailer without a colon", chunked(b"5\r\nhello\r\n0\r\nA\r\n\r\n")),
     Case("chunk extension", chunked(b"5;a=b\r\nhello\r\n0\r\n\r\n"), 200, BOTH),
     Case("trailer", chunked(b"5\r\nhello\r\n0\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"), 200, BOTH),
+    Case("host among the trailers", trailing(b"Host: bank\r\n"), 200, BOTH),
+    Case("expectation among the trailers", trailing(b"Expect: 100-continue\r\n"), 200, BOTH),
+    Case("close among the trailers", trailing(b"Connection: close\r\n")),
+    Case("close for proxies among the trailers", trailing(b"Proxy-Connection: close\r\n")),
+    Case("upgrade among the trailers", trailing(b"Connection: upgrade\r\nUpgrade: websocket\r\n")),
+    Case("coding among the trailers", trailing(CHUNKED)),
+    Case("folded trailer", trailing(b"A: b\r\n c\r\n")),
+    Case("trailer without a name", trailing(b": b\r\n")),
+    Case("100 trailers", trailing(b"A: b\r\n" * 100), 200, BOTH),
+    Case("101 trailers", trailing(b"A: b\r\n" * 101), 431),
+    Case("trailers of 66 KB", trailing(b"A: %b\r\n" % (b"b" * 33_000) * 2), 431),
     # A length and a coding
     Case("length before chunked", post(b"Content-Length: 5\r\n" + CHUNKED, b"0\r\n\r\n" + SMUGGLED)),
     Case("chunked before length", post(CHUNKED + b"Content-Length: 5\r\n", b"0\r\n\r\n" + SMUGGLED)),
@@ -155,9 +190,25 @@ CASES = (
     Case("chunked in HTTP/1.0", post(CHUNKED, b"5\r\nhello\r\n0\r\n\r\n", b"HTTP/1.0")),
     Case("chunked in capitals", coded(b" CHUNKED"), 200, BOTH),
     # What follows
-    Case("body beside an upgrade", post(b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 38\r\n", SMUGGLED)),
-    Case("chunks beside an upgrade", post(b"Connection: upgrade\r\nUpgrade: x\r\n" + CHUNKED, b"0\r\n\r\n")),
-    Case("upgrade", get(headers=HOST + b"Connection: upgrade\r\nUpgrade: h2c\r\n"), 200, ("GET / 0",)),
+    Case("offer of HTTP/2 with a body", offer(b"h2c", SMUGGLED), 200, ("POST / 38", BOTH[1])),
+    Case("offer of something with a body", offer(b"x", SMUGGLED), 200, ("POST / 38", BOTH[1])),
+    Case("offer of two", offer(b"websocket, h2c", SMUGGLED), 200, ("POST / 38", BOTH[1])),
+    Case("offer of a WebSocket with a body", offer(b"websocket", SMUGGLED), 200, ("POST / 38", BOTH[1])),
+    Case("offer beside chunks", post(b"Connection: upgrade\r\nUpgrade: x\r\n" + CHUNKED, b"0\r\n\r\n"), 200, EMPTY),
+    Case("offer beside two lengths", post(OFFER + b"Content-Length: 5\r\nContent-Length: 6\r\n", b"hello")),
+    Case("offer", get(headers=HOST + OFFER), 200, ("GET / 0", "GET /second 0")),
+    Case("offer without a host", get(headers=OFFER)),
+    Case("offer in HTTP/1.0", get(headers=HOST + OFFER, version=b"HTTP/1.0"), 200, ("GET / 0",)),
+    Case("address of another host beside an offer", get(b"http://bank/a", HOST + OFFER)),
+    Case("WebSocket with a body", get(headers=WEBSOCKET + b"Content-Length: 38\r\n") + SMUGGLED),
+    Case("WebSocket with chunks", get(headers=WEBSOCKET + CHUNKED) + b"0\r\n\r\n"),
+    Case("WebSocket at an address of another host", get(b"http://bank/a", WEBSOCKET)),
+    Case("WebSocket without a path", get(b"shop", WEBSOCKET)),
+    Case("WebSocket without a host", get(headers=WEBSOCKET.replace(HOST, b""))),
+    Case("WebSocket without a key", get(headers=WEBSOCKET.replace(b"Key", b"Kay"))),
+    Case("WebSocket with a short key", get(headers=WEBSOCKET.replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhl"))),
+    Case("WebSocket with two keys", get(headers=WEBSOCKET + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n")),
+    Case("WebSocket of an old version", get(headers=WEBSOCKET.replace(b"13", b"8")), 426),
     Case("body longer than said", post(b"Content-Length: 5\r\n", b"hello, world"), 200, ("POST / 5",)),
     Case("body that nobody announced", get() + b"hello", 200, ("GET / 0",)),
     Case("request in a body", post(b"Content-Length: %d\r\n" % len(SMUGGLED), SMUGGLED), 200, ("POST / 38", BOTH[1])),

@@ -30,6 +30,7 @@ keepalive = 30
 forwarded_allow_ips = ""
 """
 
+WORKER = "DrainingUvicornWorker"
 REFUSED = "Refused with "
 CLOSED = "Closed "
 
@@ -266,7 +267,7 @@ def test_who_waits_for_the_application_is_not_late(start_server: StartServer, tm
 
 def test_a_slow_body_has_its_time(start_server: StartServer, tmp_path: Path) -> None:
     """Longer than headers have, as long as it comes; and so has the application."""
-    shop = Shop(start_server, tmp_path, "DrainingUvicornWorker.header_timeout = 0.5\nDrainingUvicornWorker.stall_timeout = 2.5")
+    shop = Shop(start_server, tmp_path, f"{WORKER}.header_timeout = 0.5\n{WORKER}.stall_timeout = 2.5")
     with shop.connect(post(b"Content-Length: 4\r\n", b"")) as slow, shop.connect(get(b"/wait") * 4 + SECOND) as waiting:
         for _ in range(4):
             time.sleep(1)

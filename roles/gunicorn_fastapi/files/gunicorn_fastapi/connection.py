@@ -20,7 +20,18 @@ class Answering(HttpToolsProtocol):
     """What was received whole is answered, in order, whatever comes after it."""
 
     # Beside the parent's 28 attributes: above 30 Python gives up what makes the access to them fast.
-    __slots__ = ("_awaited", "_deaf", "_last", "_left", "_progress", "_reading", "_received", "_running", "guard", "is_private")
+    __slots__ = (
+        "_awaited",
+        "_deaf",
+        "_last",
+        "_left",
+        "_progress",
+        "_reading",
+        "_received",
+        "_running",
+        "guard",
+        "is_private",
+    )
 
     def __init__(self, guard: Guard, **arguments: Any) -> None:
         super().__init__(**arguments)
