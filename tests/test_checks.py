@@ -36,9 +36,9 @@ def test_each_check_has_a_case_that_it_refuses() -> None:
         socket_mode="rw", socket_user="www data", socket_group="",
         environment={"MY-KEY": "x"}, credentials={"../key": "x"}, egress=["db.example.com"],
         gunicorn_settings={"Max-Requests": 1}, drain_timeout=0, graceful_timeout=2, header_max=0, header_timeout=0,
-        body_max=-1, keep_releases=1, lock_wait=0, start_timeout=0, backlog=0, tasks_max=0, worker_memory=0,
-        memory_max="lots", cpu_quota="1.5", index_url="https://me:secret@packages.example.com/simple",
-        wheelhouse="/nonexistent",
+        body_max=-1, stall_timeout=-1, websocket_message_max=0, websocket_memory_max=-1, keep_releases=1,
+        lock_wait=0, start_timeout=0, backlog=0, tasks_max=0, worker_memory=0, memory_max="lots", cpu_quota="1.5",
+        index_url="https://me:secret@packages.example.com/simple", wheelhouse="/nonexistent",
     )  # fmt: skip
     assert len(found) == len(checks.CHECKS)
 
@@ -192,6 +192,11 @@ def test_numbers_with_bounds_of_their_own() -> None:
     assert problems(drain_timeout="5", graceful_timeout="8") == []
     assert "1 is less than 2" in refused(keep_releases=1)
     assert "0 is no bound" in refused(body_max=-1)
+    assert "0 is no bound" in refused(stall_timeout=-1)
+    assert "at least gunicorn_fastapi_websocket_message_max, 2" in refused(
+        websocket_message_max=2, websocket_memory_max=1
+    )
+    assert problems(stall_timeout=0, websocket_message_max=2, websocket_memory_max="2") == []
 
 
 @pytest.mark.parametrize("value", ["lots", "-1", "0", "0%", "101%", "5 M", "1.5G", "512MB", "512M\n"])

@@ -226,9 +226,24 @@ def keep_releases(inputs: Inputs) -> str:
     )
 
 
-def body_max(inputs: Inputs) -> str:
-    value = inputs["gunicorn_fastapi_body_max"]
-    return "" if value >= 0 else f"gunicorn_fastapi_body_max: {value} is below 0. 0 is no bound."
+def not_negative(variable: str) -> Callable[[Inputs], str]:
+    """The check of a number of which 0 is no bound."""
+
+    def check(inputs: Inputs) -> str:
+        value = inputs[variable]
+        return "" if value >= 0 else f"{variable}: {value} is below 0. 0 is no bound."
+
+    return check
+
+
+def websocket_memory_max(inputs: Inputs) -> str:
+    value, message = inputs["gunicorn_fastapi_websocket_memory_max"], inputs["gunicorn_fastapi_websocket_message_max"]
+    if value >= message:
+        return ""
+    return (
+        f"gunicorn_fastapi_websocket_memory_max: {value} has no room for one message. "
+        f"Give it at least gunicorn_fastapi_websocket_message_max, {message}."
+    )
 
 
 def above_zero(variable: str) -> Callable[[Inputs], str]:
@@ -292,7 +307,10 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     graceful_timeout,
     above_zero("gunicorn_fastapi_header_max"),
     above_zero("gunicorn_fastapi_header_timeout"),
-    body_max,
+    not_negative("gunicorn_fastapi_body_max"),
+    not_negative("gunicorn_fastapi_stall_timeout"),
+    above_zero("gunicorn_fastapi_websocket_message_max"),
+    websocket_memory_max,
     keep_releases,
     above_zero("gunicorn_fastapi_start_timeout"),
     above_zero("gunicorn_fastapi_lock_wait"),

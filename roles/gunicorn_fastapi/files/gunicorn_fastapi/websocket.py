@@ -7,6 +7,7 @@ bounded, and a closed connection keeps nothing.
 
 import asyncio
 import logging
+import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._deflate, self._extensions = agreed
         self._frames = Frames(self.guard.message_max, self._deflate)
         self._is_asked = self._is_refused = self._is_paused = self._is_lost = False
-        # What the application gets next: a message, with its size on the wire; why there will be none.
+        # What the application gets next: a message, with its size in memory; why there will be none.
         self._message: Message | None = None
         self._size = 0
         self._gone: Message | None = None
@@ -188,7 +189,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def _take(self, opcode: int, payload: bytes) -> None:
         if opcode in (TEXT, BINARY):
             key, data = ("text", frames.decode(payload)) if opcode == TEXT else ("bytes", payload)
-            self._message, self._size = {"type": "websocket.receive", key: data}, len(payload)
+            self._message, self._size = {"type": "websocket.receive", key: data}, sys.getsizeof(data)
             self._begun = None
             self._arrived.set()
             return
