@@ -29,6 +29,7 @@ class App:
         """The file that says which release is active. Replacing it is the switch."""
         self.extensions = self.system / f"{self.service}.d"
         self.socket = f"{name}.socket"
+        self.slice = f"{name}.slice"
         self.handover = f"{name}-handover.service"
 
         self.transient = base / "run/systemd/system"

@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from appctl import history, releases, systemd, talk
+from appctl import history, limits, releases, systemd, talk, watch
 from appctl.addresses import Change, for_candidate, interrupted
 from appctl.app import CANDIDATE, PREFLIGHT, App
 from appctl.disk import Replacement, durable, read_bounded, staged
@@ -24,12 +24,28 @@ def preflight(app: App, release: str) -> None:
     try:
         with instance(app, release, PREFLIGHT) as took:
             talk.say(app, f"release {short(release)}: preflight passed in {took}", release)
+            if told := too_large(app, release):
+                talk.say(app, told, release)
         durable(app.proof, json.dumps({"release": release, "at": time.time()}))
     except CtlError as failure:
         raise CtlError(
             f"release {short(release)}: preflight failed; {serving(app)} "
             f"(journalctl -u {app.name}-preflight): {failure}"
         ) from None
+
+
+def too_large(app: App, release: str) -> str:
+    """Whether a worker takes more memory than is reckoned for it, in words. Empty when it does not."""
+    reckoned = releases.manifest(app, release).get("worker_memory")  # none where the number of workers is given
+    unit = app.instance_service(PREFLIGHT)
+    taken = limits.worker_memory(systemd.number(systemd.show(unit, "MainPID")["MainPID"])) // limits.MIB
+    if not isinstance(reckoned, int) or taken <= reckoned:
+        return ""
+    return (
+        f"warning: release {short(release)}: a worker takes {taken} MiB before its first request, and "
+        f"gunicorn_fastapi_worker_memory reckons with {reckoned}. Set it to what a worker takes under load, "
+        "so that no more workers are started than memory holds"
+    )
 
 
 def is_proved(app: App, release: str) -> bool:
@@ -91,7 +107,7 @@ def switch(app: App, release: str, replacement: Replacement, change: Change) -> 
 def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> None:
     """All steps, with the addresses that are `wanted`. Raises CtlError after putting everything back as it was."""
     before = releases.current(app)
-    begin = time.monotonic()
+    begin, since = time.monotonic(), time.time()
     outcome, why = "failed", ""
     way = f"from {short(before) or 'nothing'} to {short(release)}"
     talk.say(app, f"handover {way} begins", release)
@@ -121,6 +137,16 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
     talk.say(app, f"handover {way} done", release)
     if loosened(app):
         talk.say(app, loosened(app), release)
+    if told := first_words(app, since):
+        talk.say(app, f"warning: release {short(release)}: {told} (journalctl -u {app.name} -p err)", release)
+
+
+def first_words(app: App, since: float) -> str:
+    """What the release that has just come into service says of its first requests. Never fails."""
+    try:
+        return watch.trouble(app, since).words()
+    except Exception as error:  # noqa: BLE001 (what is told decides nothing)
+        return f"its first words could not be read: {type(error).__name__}: {error}"
 
 
 def record(app: App, before: str, after: str, outcome: str, reason: str, seconds: float | None) -> None:

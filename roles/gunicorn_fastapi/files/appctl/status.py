@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from appctl import backoff, history, journal, probe, reason, releases, systemd, talk
+from appctl import backoff, history, journal, limits, probe, reason, releases, systemd, talk, watch
 from appctl.app import CANDIDATE, MAIN, App
 from appctl.process import CtlError
 from appctl.releases import short
@@ -20,7 +20,7 @@ HANDOVERS = 5
 """How many of the latest handovers the status shows."""
 
 PROPERTIES = (
-    "ActiveState", "SubState", "MainPID", "MemoryCurrent", "StatusText",
+    "ActiveState", "SubState", "MainPID", "StatusText",
     "ActiveEnterTimestamp", "InactiveExitTimestamp", "NRestarts",
 )  # fmt: skip
 
@@ -61,7 +61,6 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
     """What serves, since when, how well, and what happened last."""
     unit = systemd.show(app.service, *PROPERTIES)
     is_root = os.geteuid() == 0
-    memory = unit["MemoryCurrent"]
     up = unit["ActiveState"] == "active"
     failed = {} if up else backoff.failed_before(app)
     state = {
@@ -71,9 +70,10 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
         "since": unit["ActiveEnterTimestamp"] if up else unit["InactiveExitTimestamp"],
         "status": unit["StatusText"],
         "workers": len(systemd.children(systemd.number(unit["MainPID"]))),
-        "memory": int(memory) if memory.isdigit() else None,
+        **limits.seen(app),
         "health": health(app) if up else "the service is not up",
         "requests": traffic(app),
+        "trouble": watch.trouble(app).words(),
         "restarts": systemd.number(unit["NRestarts"]),
         "failures": failed.get("failures", 0),
         "next_try": failed.get("tried"),
@@ -89,19 +89,21 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
 
 def words(state: dict[str, Any]) -> list[str]:
     """The state as lines."""
-    requests, memory = state["requests"], state["memory"]
+    requests = state["requests"]
     release = short(state["release"]) or "none"
     lines = [
         f"{state['name']}: release {release}, {state['state']} since {state['since'] or 'never'}",
         f"  health    {state['health']}",
         f"  workers   {state['workers']}",
         f"  status    {state['status']}",
-        f"  memory    {'unknown' if memory is None else f'{memory / 2**20:.0f} MiB'}",
+        f"  memory    {limits.words(state)}",
     ]
     if requests:
         lines.append(
             f"  requests  {requests['logged']} logged in {requests['seconds']:g} s, {requests['failed']} failed (5xx)"
         )
+    if state["trouble"]:
+        lines.append(f"  trouble   {state['trouble']}")
     lines.append(f"  restarts  {state['restarts']} by systemd since the last start")
     if state["failures"]:
         lines.append(

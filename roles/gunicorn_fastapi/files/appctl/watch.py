@@ -1,0 +1,61 @@
+"""What a release says in its first seconds: its failed requests and its errors, though its health is fine."""
+
+import json
+import time
+from typing import NamedTuple
+
+from appctl import journal, reason
+from appctl.app import CANDIDATE, App
+from appctl.disk import read_bounded
+
+RECORDS = 2000
+"""Records that are looked at, the latest ones."""
+
+ERRORS = [f"PRIORITY={number}" for number in range(4)]
+
+
+class Trouble(NamedTuple):
+    """Requests that were answered with 5xx, records of priority err and worse, and the first of them."""
+
+    failed: int
+    errors: int
+    first: str
+
+    def words(self) -> str:
+        """What it was, empty when there was none."""
+        counted = []
+        if self.failed:
+            counted.append(f"{self.failed} request{'s' if self.failed > 1 else ''} failed (5xx)")
+        if self.errors:
+            counted.append(f"{self.errors} error{'s' if self.errors > 1 else ''} logged")
+        first = f", the first: {self.first}" if self.first else ""
+        return " and ".join(counted) + first if counted else ""
+
+
+def trouble(app: App, since: float = 0) -> Trouble:
+    """What went wrong in the service and the candidate as they were started last, since a time of the epoch."""
+    runs = [f"_SYSTEMD_INVOCATION_ID={run}" for unit in units(app) if (run := invocation(app, unit))]
+    if not runs:
+        return Trouble(0, 0, "")
+    since = since or time.time() - 300
+    said = journal.entries(*runs, lines=RECORDS, since=since)
+    failed = sum(reason.access_status(reason.readable(entry)) >= 500 for entry in said)
+    errors = [
+        entry for entry in journal.entries(*runs, *ERRORS, lines=RECORDS, since=since) if not reason.is_ours(entry)
+    ]
+    errors = [entry for entry in errors if not reason.access_status(reason.readable(entry))]
+    first = reason.reason_in(reason.lines_of(errors[:1])) if errors else ""
+    return Trouble(failed, len(errors), first)
+
+
+def units(app: App) -> tuple[str, str]:
+    """The units that answer clients."""
+    return app.service, app.instance_service(CANDIDATE)
+
+
+def invocation(app: App, unit: str) -> str:
+    """The last run of a unit, as root has noted it. Empty when it did not start since boot."""
+    try:
+        return str(json.loads(read_bounded(app.started(unit), 4096))["invocation"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
