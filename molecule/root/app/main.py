@@ -109,7 +109,8 @@ def record(*fields: tuple[str, bytes]) -> None:
             descriptor = os.memfd_create("journal", os.MFD_ALLOW_SEALING)
             os.write(descriptor, data)
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, 15)
-            socket.send_fds(journal, [], [descriptor], 0, "/run/systemd/journal/socket")  # type: ignore[arg-type]
+            journal.connect("/run/systemd/journal/socket")
+            socket.send_fds(journal, [b""], [descriptor])
 
 
 def write_odd_records() -> None:
