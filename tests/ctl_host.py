@@ -5,12 +5,17 @@ import os
 from pathlib import Path
 
 import pytest
-from appctl import handover
+from appctl import complete, fetch, handover
 from appctl.app import App
 
 
 class Host(App):
     """An application below a temporary directory instead of /."""
+
+    def __init__(self, name: str, base: Path) -> None:
+        super().__init__(name, base)
+        self.damaged: dict[str, str] = {}
+        """Why a release is not complete."""
 
     def build(self, name: str, built: int) -> None:
         directory = self.release(name)
@@ -26,8 +31,11 @@ class Host(App):
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """An application with four releases, which are complete as far as they are asked."""
     host = Host("fastapi", tmp_path)
+    monkeypatch.setattr(complete, "why_not", lambda _, release, **__: host.damaged.get(release, ""))
+    monkeypatch.setattr(fetch, "clear", lambda _: None)
     for directory in (host.system, host.transient, host.runtime):
         directory.mkdir(parents=True)
     for built, name in enumerate(["aaa1", "aab2", "bbb3", "ccc4"]):

@@ -68,7 +68,8 @@ def test_the_readme_has_the_table() -> None:
 
 def test_a_release_is_proved_before_it_serves() -> None:
     tasks = [task for phase in ("prove", "serve") for task in yaml.safe_load((ROLE / f"tasks/{phase}.yml").read_text())]
-    files = [task["ansible.builtin.import_tasks"] for task in tasks if "ansible.builtin.import_tasks" in task]
+    words = ("ansible.builtin.import_tasks", "ansible.builtin.include_tasks")
+    files = [task[word] for task in tasks for word in words if word in task]
     assert files == [
         "check.yml", "prepare.yml", "control.yml", "release.yml", "units.yml", "preflight.yml",
         "input.yml", "handover.yml", "prune.yml",

@@ -2,13 +2,19 @@
 
 import argparse
 
+import pytest
 from appctl import releases
 from appctl.prune import command_prune as prune_command
 from ctl_host import Host
 
 
+@pytest.fixture(autouse=True)
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appctl.prune.running", lambda _: set())
+
+
 def prune(host: Host, keep: int) -> list[str]:
-    prune_command(host, argparse.Namespace(keep=keep))
+    prune_command(host, argparse.Namespace(keep=keep, lock_wait=1))
     return releases.names(host)
 
 
@@ -46,3 +52,24 @@ def test_prune_takes_the_virtualenvs_that_no_release_uses(host: Host) -> None:
         (host.release(release) / "venv").symlink_to(f"../../virtualenvs/{virtualenv}")
     prune(host, 2)
     assert sorted(path.name for path in (host.virtualenvs).iterdir()) == ["next", "shared"]
+
+
+def test_prune_takes_what_never_served_before_what_did(host: Host) -> None:
+    host.was("", "aaa1")
+    host.was("aaa1", "aab2")
+    host.serves("aab2")  # bbb3 and ccc4 were built later, and failed their proof
+    assert prune(host, 2) == ["aab2", "aaa1"]
+
+
+def test_prune_takes_what_is_not_complete_though_there_is_room(host: Host) -> None:
+    host.was("", "aaa1")
+    host.was("aaa1", "ccc4")
+    host.serves("ccc4")
+    host.damaged["bbb3"] = "its manifest is empty"
+    assert prune(host, 5) == ["ccc4", "aab2", "aaa1"]
+
+
+def test_prune_never_takes_what_runs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.serves("ccc4")
+    monkeypatch.setattr("appctl.prune.running", lambda _: {"aaa1"})
+    assert prune(host, 2) == ["ccc4", "aaa1"]

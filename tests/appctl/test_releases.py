@@ -1,7 +1,7 @@
 """Which releases there are, which one is active, and which one was before."""
 
 import pytest
-from appctl import handover, history, releases
+from appctl import handover, history, releases, systemd
 from appctl.process import CtlError
 from ctl_host import Host
 
@@ -68,7 +68,8 @@ def test_an_unclear_name_is_refused_with_those_that_exist(host: Host, word: str)
         releases.resolve(host, word)
 
 
-def test_an_interrupted_handover_that_is_settled_is_in_the_history(host: Host) -> None:
+def test_an_interrupted_handover_that_is_settled_is_in_the_history(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(systemd, "active", lambda _: False)
     host.was("", "aaa1")
     host.serves("bbb3")
     for _ in range(2):  # once is enough
@@ -85,3 +86,20 @@ def test_a_line_that_the_power_cut_off_spoils_no_other(host: Host) -> None:
         file.write('{"time": "2026-01-01T00:0')
     host.was("aaa1", "bbb3")
     assert [line["to"] for line in history.read(host.history)[0]] == ["aaa1", "bbb3"]
+
+
+def test_a_release_that_is_not_complete_is_never_previous(host: Host) -> None:
+    host.was("", "aaa1")
+    host.was("aaa1", "bbb3")
+    host.was("bbb3", "ccc4")
+    host.serves("ccc4")
+    host.damaged["bbb3"] = "its interpreter is gone"
+    assert releases.previous(host) == "aaa1"
+
+
+@pytest.mark.parametrize(
+    "word", ["/etc", "../releases/aaa1", ".", "", "*", "aaa1/../bbb3", "AAA1", "aaa1\n", "\x1b[2J"]
+)
+def test_nothing_but_an_id_is_taken_for_a_release(host: Host, word: str) -> None:
+    with pytest.raises(CtlError, match="no id of a release"):
+        releases.resolve(host, word)

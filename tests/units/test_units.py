@@ -16,6 +16,7 @@ ROLE = Path(__file__).resolve().parents[2] / "roles/gunicorn_fastapi"
 GOLDEN = Path(__file__).parent / "golden"
 VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
 KINDS: dict[str, dict[str, Any]] = VARIABLES["__gunicorn_fastapi_kinds"]
+KINDS["preflight"]["import_only"] = False
 CASES = {
     "252": {},
     "257": {},
@@ -71,6 +72,14 @@ def test_nothing_of_the_operator_s_variables_reaches_what_runs_with_all_rights(k
     assert "x.so" not in text
     privileged = re.findall(r"^Exec\w+=[-@:!]*\+(\S+)", text, re.MULTILINE)
     assert set(privileged) == {"/usr/local/sbin/fastapictl"}
+
+
+def test_what_must_not_run_twice_is_only_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS["preflight"], "import_only", True)
+    text = render("service.j2", "preflight", 257, {})
+    assert re.search(r"^Type=oneshot$", text, re.MULTILINE)
+    assert re.search(r"^ExecStart=.* --check-config$", text, re.MULTILINE)
+    assert not re.search(r"^Exec(StartPost|Stop)=", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("kind", KINDS)

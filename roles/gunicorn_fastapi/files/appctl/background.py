@@ -1,14 +1,13 @@
 """The commands that change which release is active, each in a unit of its own, so that nothing stops one half-way."""
 
 import argparse
-import getpass
 import json
-import os
 import subprocess
 import sys
+import time
 from typing import Any
 
-from appctl import complete, handover, releases, systemd, talk
+from appctl import complete, handover, lock, releases, systemd, talk
 from appctl.addresses import Change
 from appctl.app import App
 from appctl.instance import loosened
@@ -16,25 +15,28 @@ from appctl.process import ENVIRONMENT, CtlError
 from appctl.releases import short
 
 
-def in_the_background(app: App, release: str, *command: str) -> None:
-    """Run a command of this program as a unit of its own, which a lost connection does not end, and wait for it.
+def in_the_background(app: App, release: str, words: list[str], wait: float) -> None:
+    """Run `execute` as a unit of its own, which a lost connection does not end, and wait for it.
 
-    There is one such unit, so there is one handover at a time. Raises CtlError when another is under way.
+    The unit takes the application's lock, and there is one such unit; whoever comes second waits for `wait` seconds.
+    Raises CtlError when that is not enough.
     """
-    state = systemd.show(app.handover, "ActiveState", "Description", "InactiveExitTimestamp")
-    if state["ActiveState"] not in ("inactive", "failed", ""):
-        raise CtlError(
-            f"{app.name}: {state['Description']} is under way since {state['InactiveExitTimestamp']}. "
-            f"Wait until it is over (journalctl -fu {app.name}), then try again"
-        )
-    who = by()
+    deadline = time.monotonic() + wait
+    what = f"the handover to {short(release)}"
+    while True:
+        with lock.lock(app, what, max(0.0, deadline - time.monotonic())):
+            pass  # it is our turn
+        if systemd.show(app.handover, "ActiveState")["ActiveState"] in ("inactive", "failed", ""):
+            break
+        time.sleep(lock.LOOK)  # another one of this moment has begun, and takes the lock
+    who = lock.by()
     me = f"/usr/local/sbin/{app.name}ctl"
     done = subprocess.run(
         [
             "systemd-run", "--quiet", "--collect", "--wait", "--pipe", f"--unit={app.handover}",
-            f"--description=the handover to {short(release)} by {who}", f"--setenv=HANDOVER_BY={who}",
+            f"--description={what} by {who}", f"--setenv=HANDOVER_BY={who}",
             f"--property=ExecStopPost={me} settle", "--property=TimeoutStopSec=infinity",
-            me, *command,
+            me, "execute", release, f"--lock-wait={wait:g}", *words,
         ],
         check=False,
         env=ENVIRONMENT,
@@ -52,75 +54,81 @@ def in_the_background(app: App, release: str, *command: str) -> None:
         sys.exit(done.returncode)
 
 
-def by() -> str:
-    """Who asks, for the history."""
-    user = os.environ.get("SUDO_USER") or getpass.getuser()
-    origin = os.environ.get("SSH_CONNECTION", "").split(" ")[0]
-    return f"{user} from {origin}" if origin else user
-
-
 def command_handover(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     """Put a release into service, if it is not active yet."""
-    return hand_over(app, arguments.release, again=arguments.again, addresses=arguments.addresses)
+    return hand_over(app, arguments.release, arguments.lock_wait, arguments.again, arguments.addresses)
 
 
 def command_rollback(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     """Put a release that is already here into service: the previous one, or a named one."""
-    return hand_over(app, arguments.release)
+    return hand_over(app, arguments.release, arguments.lock_wait)
 
 
-def command_restart(app: App, _: argparse.Namespace) -> dict[str, object]:
+def command_restart(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     """Start the current release afresh, without losing a request."""
-    return hand_over(app, "current", again=True)
+    return hand_over(app, "current", arguments.lock_wait, again=True)
 
 
-def hand_over(app: App, word: str, again: bool = False, addresses: str = "") -> dict[str, object]:
+def hand_over(app: App, word: str, wait: float, again: bool = False, addresses: str = "") -> dict[str, object]:
     """Hand over to a release and to other addresses, and tell whether that changed anything."""
-    release = releases.resolve(app, word)
+    release = usable(app, word)
     if not again and handover.is_settled(app, release) and not Change(app, wanted(addresses)).differs:
         talk.out(f"release {short(release)} is active already")
         if loosened(app):
             talk.out(loosened(app))
         return {"changed": False, "release": release}
-    releases.manifest(app, release)
     options = [*(["--again"] if again else []), *([f"--addresses={addresses}"] if addresses else [])]
-    in_the_background(app, release, "execute", release, *options)
+    in_the_background(app, release, options, wait)
     return {"changed": True, "release": release}
+
+
+def usable(app: App, word: str) -> str:
+    """The release that a word means. Raises CtlError when it is not complete."""
+    release = releases.resolve(app, word)
+    if why := complete.why_not(app, release):
+        raise CtlError(f"release {short(release)} is not complete, and nothing has changed: {why}. Deploy it again")
+    return release
 
 
 def command_preflight(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     """Prove a release where no client can reach it."""
-    release = releases.resolve(app, arguments.release)
+    release = usable(app, arguments.release)
     if handover.is_settled(app, release):
         return {"changed": False, "release": release}
-    in_the_background(app, release, "execute", release, "--preflight-only")
+    in_the_background(app, release, ["--preflight-only"], arguments.lock_wait)
     return {"changed": True, "release": release}
 
 
 def command_execute(app: App, arguments: argparse.Namespace) -> None:
     """The inside of a handover: runs in a unit of its own."""
     release = arguments.release
-    try:
-        handover.settle(app)
-    except CtlError as failure:
-        # The release that comes now is the way out.
-        talk.say(app, f"{app.service} does not come up: {failure}", releases.current(app), error=True)
-    try:
-        releases.manifest(app, release)
-        change = Change(app, wanted(arguments.addresses))
-        if not (arguments.again or change.moves) and handover.is_settled(app, release):
-            if change.differs:
-                change.write()
-                talk.say(app, "the addresses have their new properties, and none was closed for it", release)
-            else:
-                talk.say(app, f"release {short(release)} is active by that", release)
-        elif arguments.preflight_only:
-            handover.preflight(app, release)
+    with lock.lock(app, f"the handover to {short(release)}", arguments.lock_wait):
+        try:
+            handover.settle(app)
+        except CtlError as failure:
+            # The release that comes now is the way out.
+            talk.say(app, f"{app.service} does not come up: {failure}", releases.current(app), error=True)
+        try:
+            usable(app, release)  # whoever had the lock may have removed it
+            take_turn(app, release, arguments)
+        except (CtlError, OSError) as failure:
+            talk.say(app, str(failure), release, error=True)
+            sys.exit(1)
+
+
+def take_turn(app: App, release: str, arguments: argparse.Namespace) -> None:
+    """What there is to do now that nobody else changes the application."""
+    change = Change(app, wanted(arguments.addresses))
+    if not (arguments.again or change.moves) and handover.is_settled(app, release):
+        if change.differs:
+            change.write()
+            talk.say(app, "the addresses have their new properties, and none was closed for it", release)
         else:
-            handover.execute(app, release, wanted(arguments.addresses))
-    except (CtlError, OSError) as failure:
-        talk.say(app, str(failure), release, error=True)
-        sys.exit(1)
+            talk.say(app, f"release {short(release)} is active by that", release)
+    elif arguments.preflight_only:
+        handover.preflight(app, release)
+    else:
+        handover.execute(app, release, wanted(arguments.addresses))
 
 
 def command_settled(app: App, arguments: argparse.Namespace) -> dict[str, object]:
@@ -136,7 +144,14 @@ def command_settled(app: App, arguments: argparse.Namespace) -> dict[str, object
 
 def command_settle(app: App, _: argparse.Namespace) -> None:
     """Clear up after an interrupted handover."""
-    handover.settle(app)
+    with lock.lock(app, "to clear up after an interrupted handover"):
+        handover.settle(app)
+
+
+def add_lock_wait(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--lock-wait", type=float, default=lock.WAIT, metavar="SECONDS", help="how long to wait for another change"
+    )
 
 
 def wanted(addresses: str) -> dict[str, Any] | None:
@@ -152,14 +167,17 @@ def add_handover(command: argparse.ArgumentParser) -> None:
     command.add_argument("release", help="its id, the beginning of it, or current or previous")
     command.add_argument("--again", action="store_true", help="even if it is active already")
     add_addresses(command)
+    add_lock_wait(command)
 
 
 def add_rollback(command: argparse.ArgumentParser) -> None:
     command.add_argument("release", nargs="?", default="previous")
+    add_lock_wait(command)
 
 
 def add_preflight(command: argparse.ArgumentParser) -> None:
     command.add_argument("release")
+    add_lock_wait(command)
 
 
 def add_execute(command: argparse.ArgumentParser) -> None:
@@ -167,3 +185,4 @@ def add_execute(command: argparse.ArgumentParser) -> None:
     command.add_argument("--again", action="store_true")
     command.add_argument("--preflight-only", action="store_true")
     add_addresses(command)
+    add_lock_wait(command)

@@ -31,7 +31,7 @@ COMMANDS = {
     "preflight": Command("background", "command_preflight", "add_preflight"),
     "handover": Command("background", "command_handover", "add_handover"),
     "rollback": Command("background", "command_rollback", "add_rollback"),
-    "restart": Command("background", "command_restart"),
+    "restart": Command("background", "command_restart", "add_lock_wait"),
     "prune": Command("prune", "command_prune", "add_prune"),
     # What units and playbooks ask.
     "build": Command("build", "command_build", "add_build", hidden=True),

@@ -1,13 +1,11 @@
 """One release takes the place of another. Whatever fails, the old one is put back."""
 
 import datetime
-import getpass
 import json
-import os
 import time
 from typing import Any
 
-from appctl import history, limits, releases, systemd, talk, watch
+from appctl import history, limits, lock, releases, systemd, talk, watch
 from appctl.addresses import Change, for_candidate, interrupted
 from appctl.app import CANDIDATE, PREFLIGHT, App
 from appctl.disk import Replacement, durable, read_bounded, staged
@@ -23,15 +21,28 @@ def preflight(app: App, release: str) -> None:
     """Boot the release where no client can reach it. Raises CtlError when it does not work."""
     try:
         with instance(app, release, PREFLIGHT) as took:
-            talk.say(app, f"release {short(release)}: preflight passed in {took}", release)
-            if told := too_large(app, release):
-                talk.say(app, told, release)
+            if stops_first(app, release):
+                talk.say(
+                    app,
+                    f"release {short(release)}: can be imported ({took}). It must not run beside another "
+                    "(gunicorn_fastapi_handover), so it is started only in the place of the former one",
+                    release,
+                )
+            else:
+                talk.say(app, f"release {short(release)}: preflight passed in {took}", release)
+                if told := too_large(app, release):
+                    talk.say(app, told, release)
         durable(app.proof, json.dumps({"release": release, "at": time.time()}))
     except CtlError as failure:
         raise CtlError(
             f"release {short(release)}: preflight failed; {serving(app)} "
             f"(journalctl -u {app.name}-preflight): {failure}"
         ) from None
+
+
+def stops_first(app: App, release: str) -> bool:
+    """Whether the application must never run twice, so that the old release stops before the new one starts."""
+    return releases.manifest(app, release).get("handover") == "stop_first"
 
 
 def too_large(app: App, release: str) -> str:
@@ -118,7 +129,7 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
             change.check()
             if not is_proved(app, release):
                 preflight(app, release)
-            if systemd.active(app.socket) and change.beside:
+            if systemd.active(app.socket) and change.beside and not stops_first(app, release):
                 with instance(app, release, CANDIDATE, for_candidate(change.kept)) as took:
                     talk.say(app, f"release {short(release)}: serves beside {short(before)} after {took}", release)
                     took = switch(app, release, replacement, change)
@@ -158,7 +169,7 @@ def record(app: App, before: str, after: str, outcome: str, reason: str, seconds
         "outcome": outcome,
         "reason": reason,
         "seconds": None if seconds is None else round(seconds, 1),
-        "by": os.environ.get("HANDOVER_BY", getpass.getuser()),
+        "by": lock.by(),
     }
     try:
         history.append(app.history, line)
@@ -188,7 +199,7 @@ def settle(app: App) -> None:
         run("systemctl", "daemon-reload")
         start(app.service, "restart", *sockets)
         Change(app, None).finish()
-    if CANDIDATE in left(app):
+    if CANDIDATE in left(app) or is_stale(app, current):
         run("systemctl", "daemon-reload")
         # A start or restart that is under way by itself is waited for.
         verb = "start" if releases.running(app, app.service) == current else "restart"
@@ -200,6 +211,11 @@ def settle(app: App) -> None:
         releases.point(app)
     if active_by_history(app) != current:
         record(app, active_by_history(app), current, "done", "after an interruption", None)
+
+
+def is_stale(app: App, current: str) -> bool:
+    """Whether the service still runs another release than its unit names."""
+    return systemd.active(app.service) and releases.running(app, app.service) not in ("", current)
 
 
 def is_settled(app: App, release: str) -> bool:

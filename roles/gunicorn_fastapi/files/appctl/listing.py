@@ -1,26 +1,47 @@
 """Which releases there are, and what they are made of."""
 
 import argparse
+import contextlib
 import datetime
+import os
+from pathlib import Path
 from typing import Any
 
-from appctl import releases, talk
+from appctl import complete, releases, talk
 from appctl.app import App
 from appctl.releases import short
 
 
-def command_list(app: App, _: argparse.Namespace) -> list[dict[str, str]]:
-    """The releases on this host, the latest built first."""
+def command_list(app: App, _: argparse.Namespace) -> list[dict[str, Any]]:
+    """The releases on this host, the latest built first: what each is, and its size with its virtualenv."""
     current, previous = releases.current(app), releases.previous(app)
-    rows = []
+    served = releases.served(app)
+    rows: list[dict[str, Any]] = []
     for release in releases.names(app):
         built = (app.release(release) / "manifest.json").stat().st_mtime
-        at = datetime.datetime.fromtimestamp(built, datetime.UTC).isoformat(timespec="seconds")
-        rows.append(
-            {"release": release, "built": at, "role": {current: "current", previous: "previous"}.get(release, "")}
-        )
-        talk.out(f"{short(release)}  {at}  {rows[-1]['role']}".rstrip())
+        row: dict[str, Any] = {
+            "release": release,
+            "built": datetime.datetime.fromtimestamp(built, datetime.UTC).isoformat(timespec="seconds"),
+            "role": {current: "current", previous: "previous"}.get(release, ""),
+            "served": release in served,
+            "size": size(app.release(release)) + size((app.release(release) / "venv").resolve()),
+            "incomplete": complete.why_not(app, release),
+        }
+        rows.append(row)
+        state = row["role"] or ("served" if row["served"] else "never served")
+        damage = f", not complete: {row['incomplete']}" if row["incomplete"] else ""
+        talk.out(f"{short(release)}  {row['built']}  {row['size'] / 2**20:5.0f} MiB  {state}{damage}")
     return rows
+
+
+def size(directory: Path) -> int:
+    """Bytes on the disk of a directory of root's, links not followed."""
+    found = 0
+    for here, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                found += (Path(here) / name).lstat().st_blocks * 512
+    return found
 
 
 def command_packages(app: App, arguments: argparse.Namespace) -> list[dict[str, Any]]:

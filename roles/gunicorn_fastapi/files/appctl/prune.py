@@ -1,10 +1,10 @@
 """Old releases, and what no release refers to, go from the disk."""
 
 import argparse
-import shutil
 
-from appctl import releases, talk
-from appctl.app import App
+from appctl import build, complete, lock, releases, talk, tree
+from appctl.app import INSTANCES, App
+from appctl.background import add_lock_wait
 from appctl.releases import short
 
 LEAST = 2
@@ -13,23 +13,31 @@ LEAST = 2
 
 def command_prune(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     """Remove old releases, never the current one nor the one to roll back to."""
-    kept = [release for release in (releases.current(app), releases.previous(app)) if release]
-    kept += [release for release in releases.names(app) if release not in kept]
-    removed = kept[max(arguments.keep, LEAST) :]
-    for release in removed:
-        directory = app.release(release)
-        (directory / "manifest.json").unlink()
-        shutil.rmtree(directory)
-        talk.out(f"removed release {short(release)}")
-    used = {(release / "venv").resolve().name for release in app.releases.glob("*")}
-    for virtualenv in app.virtualenvs.glob("*"):
-        if virtualenv.name not in used:
-            shutil.rmtree(virtualenv)
-    for directory in app.credentials.glob("*"):
-        if not app.release(directory.name).exists():
-            shutil.rmtree(directory)
+    with lock.lock(app, "to remove old releases", arguments.lock_wait):
+        removed = superfluous(app, arguments.keep)
+        for release in removed:
+            tree.remove(app.release(release))
+            talk.out(f"removed release {short(release)}")
+        build.clear(app)
     return {"changed": bool(removed), "removed": removed}
+
+
+def superfluous(app: App, keep: int) -> list[str]:
+    """The releases that go when `keep` stay: first what is of no use, then what never served, then the oldest."""
+    needed = {releases.current(app), releases.previous(app), *running(app)}
+    served = releases.served(app)
+    there = [name for name in releases.names(app) if name not in needed]
+    useless = [name for name in there if complete.why_not(app, name)]
+    useful = sorted((name for name in there if name not in useless), key=lambda name: name not in served)
+    room = max(keep, LEAST) - sum(name in needed for name in releases.names(app))
+    return [*useless, *useful[max(0, room) :]]
+
+
+def running(app: App) -> set[str]:
+    """The releases that run just now, whatever the units say."""
+    return {releases.running(app, app.instance_service(kind)) for kind in INSTANCES}
 
 
 def add_prune(command: argparse.ArgumentParser) -> None:
     command.add_argument("--keep", type=int, default=5, metavar="N", help="releases that stay, at least 2")
+    add_lock_wait(command)

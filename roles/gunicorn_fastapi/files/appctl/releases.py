@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any
 
-from appctl import disk, history, systemd
+from appctl import complete, disk, history, systemd
 from appctl.app import App
 from appctl.process import CtlError
 
@@ -88,14 +88,19 @@ def running(app: App, unit: str) -> str:
 
 
 def previous(app: App) -> str:
-    """The release that was active before the current one and is still there. Empty when there is none."""
+    """The release that was active before the current one and is still complete. Empty when there is none."""
     now, there = current(app), names(app)
     for record in reversed(history.read(app.history)[0]):
         served = [record.get("to")] if record.get("outcome") == "done" else []
         for release in [*served, record.get("from")]:
-            if release != now and release in there:
+            if release != now and release in there and not complete.why_not(app, release):
                 return str(release)
     return ""
+
+
+def served(app: App) -> set[str]:
+    """The releases that were active at any time, as far as the history goes."""
+    return {str(line.get("to")) for line in history.read(app.history)[0] if line.get("outcome") == "done"}
 
 
 def resolve(app: App, word: str) -> str:
