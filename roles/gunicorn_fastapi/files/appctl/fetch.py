@@ -102,11 +102,12 @@ def fetch(
 
 def _fetch_uv(app: App, uv: Uv, index: list[str], work: Path) -> None:
     """Install uv by the wheel of pip that Debian's ensurepip would unpack, for a clean host has no pip."""
-    pip = "PYTHONPATH=$(echo /usr/share/python-wheels/pip-*.whl) exec /usr/bin/python3 -m pip "
+    # Copied, because who is nobody may read the pipe of root's that it has got, but not open it by its name.
+    pip = "cat >/tmp/list && PYTHONPATH=$(echo /usr/share/python-wheels/pip-*.whl) exec /usr/bin/python3 -m pip "
     command = pip + _join(
         "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--no-compile", "--no-deps",
         "--only-binary=:all:", "--require-hashes", f"--target={app.virtualenvs / TOOL}",
-        "--requirement=/dev/stdin", *index,
+        "--requirement=/tmp/list", *index,
     )  # fmt: skip
     properties = _properties(app, work, None, "--no-index" in index)
     code, _, err = sandbox.confined(unit(app), ["/bin/sh", "-c", command], properties, uv.list, MOST)
