@@ -68,10 +68,16 @@ sbom: venv ## print the bill of materials of REQUIREMENTS (CycloneDX)
 	@.cache/sbom/bin/cyclonedx-py requirements --output-reproducible $(REQUIREMENTS)
 
 .PHONY: lock
-lock: venv ## write the lists of the tools' packages anew
-	@for list in requirements-dev tools/sbom-requirements; do \
-	  uv pip compile --quiet --upgrade --universal --python-version=3.12 --generate-hashes \
-	    --no-emit-index-url --custom-compile-command='make lock' --output-file=$$list.txt $$list.in; \
+lock: venv ## write all lists of packages anew
+	@for list in $$(git ls-files '*.in'); do \
+	  case $$list in \
+	    requirements-dev.in | tools/*) with=(--python-version=3.12 --custom-compile-command='make lock') ;; \
+	    *-older.in) with=(--python-version=3.11 --no-header --no-deps) ;; \
+	    *) with=(--python-version=3.11 --no-header) ;; \
+	  esac; \
+	  cd "$(checkout)/$$(dirname "$$list")"; \
+	  uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url "$${with[@]}" \
+	    --output-file="$$(basename "$$list" .in).txt" "$$(basename "$$list")"; \
 	done
 
 .PHONY: clean

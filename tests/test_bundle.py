@@ -8,58 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gunicorn_fastapi_controller.problem import InputError
-from gunicorn_fastapi_controller.release import bundle
-from gunicorn_fastapi_controller.requirements import logical_lines, requirement_name
-
-HASH = "--hash=sha256:" + "0" * 64
-OLD = {"python": "3.11", "python_path": "/usr/bin/python3"}
-NEW = {**OLD, "python": "3.13"}
-
-
-def below(name: str) -> str:
-    """A member's path in the release's directory."""
-    return name.partition("/")[2]
-
-
-class Project:
-    """An application's source and the role's share of a release, on a made-up controller."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.source = root / "source"
-        self.source.mkdir()
-        self.write("main.py", "app = None\n")
-        self.write("requirements.txt", f"fastapi==1.0 {HASH}\n")
-        (root / "supply.txt").write_text(f"gunicorn==2.0 {HASH}\nuvicorn-worker==3.0 {HASH}\n")
-        (root / "lib/log").mkdir(parents=True)
-        (root / "lib/worker.py").write_text("# worker\n")
-        (root / "lib/log/journal.py").write_text("# journal\n")
-        self.arguments: dict[str, Any] = {
-            "source": str(self.source),
-            "exclude": [".git", "*.pyc"],
-            "requirements": "requirements.txt",
-            "supply": str(root / "supply.txt"),
-            "library": str(root / "lib"),
-            "files": {"etc/environment": 'A="1"\n', "systemd/x.service": "ExecStart=/opt/x/releases/@RELEASE@/venv\n"},
-            "identity": OLD,
-            "credentials": "",
-            "directory": str(root / "cache"),
-            "before": {"release": "", "files": {}, "configuration": {}},
-        }
-
-    def write(self, name: str, text: str) -> None:
-        path = self.source / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def bundle(self, **changes: Any) -> dict[str, Any]:
-        return bundle(**{**self.arguments, **changes})
-
-    def contents(self, **changes: Any) -> dict[str, str]:
-        with tarfile.open(str(self.bundle(**changes)["archive"])) as archive:
-            files = {below(member.name): archive.extractfile(member) for member in archive if member.isfile()}
-            return {name: file.read().decode() for name, file in files.items() if file}
+from projects import NEW, Project, below
 
 
 @pytest.fixture
@@ -142,63 +91,6 @@ def test_the_library_is_packed_with_its_packages(project: Project) -> None:
     }
 
 
-def test_only_what_the_list_lacks_is_supplied(project: Project) -> None:
-    project.write("requirements.txt", f"FastAPI==1.0 {HASH}\nUvicorn_Worker==0.1 \\\n    {HASH}\n")
-    text = project.contents()["requirements.txt"]
-    assert [line.split()[0] for line in logical_lines(text)] == ["FastAPI==1.0", "Uvicorn_Worker==0.1", "gunicorn==2.0"]
-
-
-def test_a_complete_list_stays_as_it_is(project: Project) -> None:
-    text = f"gunicorn==1.0 {HASH}\nuvicorn-worker==1.0 {HASH}\n"
-    project.write("requirements.txt", text)
-    assert project.contents()["requirements.txt"] == text
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("fastapi\n", "'fastapi' has no --hash"),
-        (f"fastapi==1.0 {HASH}\nuvicorn==2.0\n", "'uvicorn==2.0' has no --hash"),
-        ("-r other.txt\n", "names another file"),
-        ("--requirement other.txt\n", "names another file"),
-        ("-c constraints.txt\n", "names another file"),
-        ("-e .\n", "names another file"),
-    ],
-)
-def test_an_open_list_is_refused(project: Project, text: str, reason: str) -> None:
-    project.write("requirements.txt", text)
-    with pytest.raises(InputError, match=f"^gunicorn_fastapi_requirements: .*{reason}"):
-        project.bundle()
-
-
-def test_a_missing_list_is_refused(project: Project) -> None:
-    with pytest.raises(InputError, match=r"gunicorn_fastapi_requirements: .*none.txt cannot be read"):
-        project.bundle(requirements="none.txt")
-
-
-def test_a_missing_source_is_refused(project: Project) -> None:
-    with pytest.raises(InputError, match=r"gunicorn_fastapi_app_source: .*nowhere is not a directory"):
-        project.bundle(source="nowhere")
-
-
-def test_a_link_out_of_the_source_is_refused(project: Project) -> None:
-    (project.source / "secret").symlink_to("/etc/shadow")
-    with pytest.raises(InputError, match="secret points out of the source, to /etc/shadow"):
-        project.bundle()
-
-
-def test_a_link_in_the_source_stays_a_link(project: Project) -> None:
-    (project.source / "alias.py").symlink_to("main.py")
-    with tarfile.open(str(project.bundle()["archive"])) as archive:
-        assert {below(m.name): m.linkname for m in archive}["app/alias.py"] == "main.py"
-
-
-def test_a_socket_in_the_source_is_refused(project: Project) -> None:
-    os.mkfifo(project.source / "pipe")
-    with pytest.raises(InputError, match="pipe is neither a file nor a directory"):
-        project.bundle()
-
-
 def test_what_would_change_is_shown_by_text_or_by_name(project: Project) -> None:
     first = project.bundle()
     assert first["changed"]
@@ -239,20 +131,6 @@ def test_an_archive_in_use_stays(project: Project) -> None:
     assert used.exists()
 
 
-@pytest.mark.parametrize(
-    ("line", "name"),
-    [
-        ("Foo.Bar_baz==1.0 --hash=x", "foo-bar-baz"),
-        ("uvicorn[standard]==1.0", "uvicorn"),
-        ("uvloop==1 ; sys_platform != 'win32'", "uvloop"),
-        ("pkg @ https://example.com/pkg.whl", "pkg"),
-        ("--index-url x", ""),
-    ],
-)
-def test_requirement_names_are_normalized(line: str, name: str) -> None:
-    assert requirement_name(line) == name
-
-
 def test_secrets_leave_no_trace_in_the_release(project: Project) -> None:
     release = project.bundle(credentials="c2VjcmV0")
     assert project.bundle(credentials="c2VjcmV1")["release"] != release["release"]
@@ -261,40 +139,9 @@ def test_secrets_leave_no_trace_in_the_release(project: Project) -> None:
     assert release["manifest"] == {**project.bundle()["manifest"], "release": release["release"]}
 
 
-def test_the_manifest_lists_every_package(project: Project) -> None:
-    other = "--hash=sha256:" + "1" * 64
-    text = f"Fast_API[all]==1.0 \\\n  {HASH} \\\n  {other} # via x\n--only-binary=:all:\n"
-    project.write("requirements.txt", f'{text}win==2 ; os_name == "nt" {HASH}\n')
-    zeros, ones = "sha256:" + "0" * 64, "sha256:" + "1" * 64
-    assert project.bundle()["manifest"]["packages"] == [
-        {"name": "fast-api", "version": "1.0", "condition": "", "hashes": [zeros, ones]},
-        {"name": "gunicorn", "version": "2.0", "condition": "", "hashes": [zeros]},
-        {"name": "uvicorn-worker", "version": "3.0", "condition": "", "hashes": [zeros]},
-        {"name": "win", "version": "2", "condition": 'os_name == "nt"', "hashes": [zeros]},
-    ]
-
-
 def test_the_archive_is_one_directory_that_only_its_owner_may_enter(project: Project) -> None:
     made = project.bundle()
     with tarfile.open(str(made["archive"])) as archive:
         first, *others = archive.getmembers()
     assert (first.name, first.isdir(), first.mode) == (made["release"], True, 0o750)
     assert all(member.name.startswith(f"{first.name}/") for member in others)
-
-
-def test_equal_requirements_share_a_virtualenv(project: Project) -> None:
-    first = project.bundle()
-    project.write("main.py", "app = 2\n")
-    second = project.bundle()
-    assert second["release"] != first["release"]
-    assert second["virtualenv"] == first["virtualenv"]
-    with tarfile.open(str(second["archive"])) as archive:
-        link = archive.getmember(f"{second['release']}/venv")
-    assert link.linkname == f"../../virtualenvs/{first['virtualenv']}"
-
-
-def test_other_requirements_and_another_interpreter_make_another_virtualenv(project: Project) -> None:
-    names = [project.bundle()["virtualenv"], project.bundle(identity=NEW)["virtualenv"]]
-    project.write("requirements.txt", f"fastapi==1.1 {HASH}\n")
-    names.append(project.bundle()["virtualenv"])
-    assert len(set(names)) == 3

@@ -11,6 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
+SUPPLY = ROOT / "roles/gunicorn_fastapi/files"
 
 
 def ansible(*command: str, home: Path, **environment: str) -> str:
@@ -42,7 +43,7 @@ def test_the_module_packs_a_release(collections: Path, tmp_path: Path, role: str
         "gunicorn_fastapi_bundle": {
             "source": str(tmp_path / "app"),
             "requirements": "requirements.txt",
-            "supply": str(ROOT / "roles/gunicorn_fastapi/files/server-requirements.txt"),
+            "supply": [str(SUPPLY / name) for name in ("server-requirements.txt", "server-requirements-older.txt")],
             "library": str(ROOT / "roles/gunicorn_fastapi/files/gunicorn_fastapi"),
             "files": json.dumps({"etc/environment": ""}),
             "identity": {"python": "3.11", "python_path": "/usr/bin/python3"},

@@ -16,14 +16,20 @@ description:
 options:
   source: {type: path, required: true, description: Directory with the application's source.}
   exclude: {type: list, elements: str, default: [], description: Shell patterns of names to leave out.}
+  include: {type: list, elements: str, default: [], description: Patterns as in .gitignore of what it left out.}
   requirements: {type: str, required: true, description: The list of requirements inside the source.}
-  supply: {type: path, required: true, description: A list from which what the other lacks is added.}
+  supply:
+    type: list
+    elements: path
+    required: true
+    description: A list from which what the other lacks is added, and one of what a uvicorn before 0.36 needs instead.
   library: {type: path, required: true, description: Directory that becomes C(lib/) of the release.}
   files:
     type: str
     required: true
     description: Content of further files by their path, as JSON, in one piece that is not for the system's log.
   identity: {type: dict, required: true, description: What else makes this another release.}
+  machine: {type: str, default: "", description: "The host's architecture, for the conditions of a list."}
   credentials:
     type: str
     default: ""
@@ -44,10 +50,12 @@ EXAMPLES = r"""
   gunicorn_fastapi_bundle:
     source: app
     requirements: requirements.txt
-    supply: "{{ role_path }}/files/server-requirements.txt"
+    supply:
+      - "{{ role_path }}/files/server-requirements.txt"
+      - "{{ role_path }}/files/server-requirements-older.txt"
     library: "{{ role_path }}/files/gunicorn_fastapi"
     files: "{{ {'etc/environment': ''} | to_json }}"
-    identity: {python: "3.11"}
+    identity: {python: "3.11", python_path: /usr/bin/python3}
     directory: /tmp
     before: {release: "", files: {}, configuration: {}}
   delegate_to: localhost
@@ -58,6 +66,7 @@ release: {type: str, returned: always, description: Name of the release, 40 hexa
 archive: {type: str, returned: always, description: Path of the archive on the controller.}
 virtualenv: {type: str, returned: always, description: Name of the virtualenv; equal requirements have an equal one.}
 size: {type: int, returned: always, description: Bytes of the release before its requirements.}
+supplied: {type: list, elements: str, returned: always, description: What the role adds to the list.}
 manifest: {type: dict, returned: always, description: What the release was made from.}
 """
 
@@ -72,10 +81,12 @@ def main() -> None:
             "source": {"type": "path", "required": True},
             "exclude": {"type": "list", "elements": "str", "default": []},
             "requirements": {"type": "str", "required": True},
-            "supply": {"type": "path", "required": True},
+            "include": {"type": "list", "elements": "str", "default": []},
+            "supply": {"type": "list", "elements": "path", "required": True},
             "library": {"type": "path", "required": True},
             "files": {"type": "str", "required": True, "no_log": True},
             "identity": {"type": "dict", "required": True},
+            "machine": {"type": "str", "default": ""},
             "credentials": {"type": "str", "default": "", "no_log": True},
             "directory": {"type": "path", "required": True},
             "before": {"type": "dict", "required": True},

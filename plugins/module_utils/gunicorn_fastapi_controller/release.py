@@ -5,17 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .archive import link, member, pack
-from .requirements import checked_requirements, logical_lines, packages, supplied_requirements
-from .source import source_files
+from .archive import Member, pack, rendered
+from .problem import visible
+from .requirements import Entry, Requirements, read
+from .server import Host, check, check_python, names, supplied
+from .source import Source
 
 # Hexadecimal digits of the name of a release or a virtualenv: so many that nobody can make two contents with one name.
 NAME_DIGITS = 40
 # So many of them are shown to people.
 SHOWN_DIGITS = 12
+
+
+def digest(*parts: bytes) -> str:
+    """The name of a content."""
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:NAME_DIGITS]
 
 
 def fingerprint(credentials: str, salt: str) -> bytes:
@@ -30,34 +38,59 @@ def fingerprint(credentials: str, salt: str) -> bytes:
     return hashlib.scrypt(credentials.encode(), salt=salt.encode(), n=2**15, r=8, p=1, maxmem=2**26)
 
 
-def virtualenv_name(requirements: str, identity: dict[str, object]) -> str:
-    """Names what a virtualenv is made from: the packages, by their digests, and the interpreter."""
-    pinned = [sorted(logical_lines(requirements)), identity["python"], identity["python_path"]]
-    return hashlib.sha256(json.dumps(pinned).encode()).hexdigest()[:NAME_DIGITS]
+def virtualenv_name(entries: Iterable[Entry], identity: dict[str, object]) -> str:
+    """Names what decides a virtualenv's content: the packages, by their digests, and the interpreter.
+
+    Not where they come from: a package with the same digest is the same.
+    """
+    packages = sorted([e.key, e.extras, e.version, e.marker, sorted(e.hashes)] for e in entries)
+    return digest(json.dumps([packages, identity["python"], identity["python_path"]]).encode())
+
+
+def packages(entries: Iterable[Entry], host: Host) -> list[dict[str, object]]:
+    """What the manifest has of each package, with its condition (empty: always) and whether it holds on the host."""
+    found = [
+        {
+            "name": entry.key,
+            "version": entry.version,
+            "condition": entry.marker,
+            "applies": entry.applies(host.environment()),
+            "hashes": list(entry.hashes),
+        }
+        for entry in entries
+    ]
+    return sorted(found, key=lambda package: (str(package["name"]), str(package["version"])))
+
+
+def knows_its_name(name: str) -> bool:
+    """Whether the words @RELEASE@ become the name in a file: in the units, and in logging.conf for the JSON format.
+
+    An operator's values in other files stay as they are.
+    """
+    return name.startswith("systemd/") or name == "etc/logging.conf"
 
 
 def named(name: str, content: str, release: str) -> str:
-    """The content of a rendered file, which for a unit knows its release.
-
-    Only units: what an operator has put into other files stays as it is. logging.conf has it for the JSON format.
-    """
-    if not name.startswith("systemd/") and name != "etc/logging.conf":
+    """The content of a rendered file in the release of this name."""
+    if not knows_its_name(name):
         return content
     return content.replace("@RELEASE@", release).replace("@RELEASE_SHORT@", release[:SHOWN_DIGITS])
 
 
 def differences(
-    before: dict[str, Any], release: str, digests: dict[str, str], contents: dict[str, str]
+    before: dict[str, Any], release: str, members: Iterable[Member], contents: dict[str, str]
 ) -> list[dict[str, str]]:
     """What --diff shows: the changed configuration by its text, everything else by its name.
 
     The variables of the application may be private, so they too are only named.
     """
     shown: list[dict[str, str]] = []
+    sides = {"before": "", "after": ""}
     former, latter = before["release"][:SHOWN_DIGITS], release[:SHOWN_DIGITS]
-    names = {"before": "", "after": ""}
-    for name in sorted(set(digests) | set(before["files"])):
-        if digests.get(name) == before["files"].get(name):
+    old: dict[str, str] = before["files"]
+    new = {m.name: m.digest for m in members}
+    for name in sorted(set(new) | set(old)):
+        if new.get(name) == old.get(name):
             continue
         if name in contents and name != "etc/environment":
             shown.append(
@@ -65,75 +98,79 @@ def differences(
                     "before_header": f"{former}/{name}",
                     "after_header": f"{latter}/{name}",
                     "before": before["configuration"].get(name, ""),
-                    "after": contents[name],
+                    "after": named(name, contents[name], release),
                 }
             )
             continue
-        for side, files in (("before", before["files"]), ("after", digests)):
+        for side, files in (("before", old), ("after", new)):
             if name in files:
-                names[side] += f"{name} sha256:{files[name][:SHOWN_DIGITS]}\n"
+                sides[side] += f"{visible(name)} sha256:{files[name][:SHOWN_DIGITS]}\n"
     headers = {"before_header": f"{former}/ (other files)", "after_header": f"{latter}/ (other files)"}
-    return [*shown, {**headers, **names}] if names["before"] or names["after"] else shown
+    return [*shown, {**headers, **sides}] if sides["before"] or sides["after"] else shown
+
+
+def listed(path: Path, source: Source, supply: list[str], host: Host) -> tuple[Requirements, Requirements, list[str]]:
+    """The application's list, what the role adds to it, and warnings about both together."""
+    check_python(source.path, host)
+    own = read(path, source.path, source.members)
+    added = supplied(own, host, *(read(Path(name), Path(name).parent) for name in supply))
+    return own, Requirements(added), check(own, added, host, path)
 
 
 def bundle(
     source: str,
     exclude: list[str],
+    include: list[str],
     requirements: str,
-    supply: str,
+    supply: list[str],
     library: str,
     files: dict[str, str],
-    identity: dict[str, object],
+    identity: dict[str, Any],
+    machine: str,
     credentials: str,
     directory: str,
     before: dict[str, Any],
 ) -> dict[str, object]:
     """Collect, name and pack a release. Raises InputError for unusable input."""
-    members = [member(f"app/{n}", p, b"") for n, p in source_files(Path(source), exclude).items()]
-
-    listed = checked_requirements(Path(source) / requirements)
-    added = supplied_requirements(listed, Path(supply).read_text(encoding="utf-8"))
-    if added:
-        listed = f"{listed.rstrip()}\n\n# What the application's list lacks, supplied by the role:\n{added}"
-    made = {**files, "requirements.txt": listed}
+    packed = Source(Path(source), exclude, include)
+    host = Host(identity["python"], machine)
+    own, added, warnings = listed(packed.path / requirements, packed, supply, host)
+    entries = own.entries + added.entries
+    text = f"{own}\n# What the application's list lacks, supplied by the role:\n{added}" if added.entries else str(own)
+    made = {**files, "requirements.txt": text}
     for path in Path(library).rglob("*.py"):
         made[f"lib/gunicorn_fastapi/{path.relative_to(library)}"] = path.read_text(encoding="utf-8")
-    members += [member(name, None, content.encode()) for name, content in made.items()]
-
-    content_of = {
-        info.name: (info.type.decode(), info.mode, info.linkname, hashlib.sha256(content).hexdigest())
-        for info, content in members
-    }
+    members = [*packed.members.values(), *(rendered(name, content) for name, content in made.items())]
+    content_of = {m.name: ("2" if m.link else "0", m.mode, m.link, m.digest) for m in members}
     whole = json.dumps([identity, content_of], sort_keys=True)
-    release = hashlib.sha256(whole.encode() + fingerprint(credentials, whole)).hexdigest()[:NAME_DIGITS]
+    release = digest(whole.encode(), fingerprint(credentials, whole))
 
-    digests = {name: described[-1] for name, described in content_of.items()}
-    manifest = {"release": release, **identity, "files": digests, "packages": packages(listed)}
-    text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
-    members.append(member("manifest.building", None, text.encode()))
-    virtualenv = virtualenv_name(listed, identity)
-    members.append((link("venv", f"../../virtualenvs/{virtualenv}"), b""))
-    for position, (info, content) in enumerate(members):
-        if info.name in files:
-            content = named(info.name, content.decode(), release).encode()
-            info.size = len(content)
-            members[position] = (info, content)
-        if info.name == "etc/environment":
-            info.mode = 0o640
-
+    # The digests are those from before the release had its name.
+    digests = {m.name: m.digest for m in members}
+    manifest = {"release": release, **identity, "files": digests, "packages": packages(entries, host)}
+    virtualenv = virtualenv_name(entries, identity)
+    modes = {"etc/environment": 0o640}
+    complete = [
+        rendered(m.name, named(m.name, made[m.name], release), modes.get(m.name, m.mode)) if m.name in files else m
+        for m in members
+    ]
+    complete.append(rendered("manifest.building", json.dumps(manifest, indent=1, sort_keys=True) + "\n"))
+    complete.append(Member("venv", link=f"../../virtualenvs/{virtualenv}"))
     archive = Path(directory) / f"release-{release}.tar.gz"
     if archive.exists():
         os.utime(archive)
     else:
-        pack(release, sorted(members, key=lambda m: m[0].name), archive)
+        pack(release, sorted(complete, key=lambda m: m.name), archive)
     changed = release != before["release"]
-    rendered = {name: named(name, text, release) for name, text in made.items() if not name.startswith("lib/")}
+    shown = {name: content for name, content in made.items() if not name.startswith("lib/")}
     return {
         "changed": changed,
-        "diff": differences(before, release, digests, rendered) if changed else [],
+        "diff": differences(before, release, members, shown) if changed else [],
+        "warnings": packed.warnings() + warnings if changed else [],
         "release": release,
         "archive": str(archive),
         "virtualenv": virtualenv,
         "manifest": manifest,
-        "size": sum(info.size for info, _ in members),
+        "supplied": names(added.entries),
+        "size": sum(m.size for m in complete),
     }

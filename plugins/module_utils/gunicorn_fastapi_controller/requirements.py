@@ -1,72 +1,240 @@
-"""The list of requirements: what is in it, and whether each entry is pinned by a hash."""
+"""The list of requirements: what is installed is what was understood here, and nothing else.
+
+The release's own list is written anew from it. Whatever is not exactly one version of one package, pinned by
+its hashes, is refused with its line.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote
 
-from .problem import InputError
+from packaging.markers import Marker
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-COMPILE = "uv pip compile --generate-hashes --output-file requirements.txt requirements.in"
+from .lines import LineError, logical_lines
+from .problem import InputError, visible
+
+DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
+ARCHIVES = (".whl", ".gz", ".zip")
+SECRET = re.compile(r"://[^/\s]*@")
+# What holds for every release anyway.
+GRANTED = re.compile(r"--require-hashes|--prefer-binary|--pre|--only-binary[= ]\S+")
+REFUSED = {
+    "--hash": "is no part of an entry. End the line before it with a backslash",
+    "--no-binary": "has a package built on the host, and building would run its code as root. Remove it",
+    "--trusted-host": "leaves out the check of a certificate. Remove it, and give the host the authority's certificate",
+}
 
 
-def logical_lines(text: str) -> list[str]:
-    """The entries of a requirements file: comments gone, continued lines joined."""
-    joined = re.sub(r"\\\n", " ", text)
-    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in joined.splitlines())
-    return [line for line in lines if line]
+@dataclass(frozen=True)
+class Entry:
+    """One version of one package, from the index or, by its place, from an address or a file of the source."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...] = ()
+    extras: str = ""
+    marker: str = ""
+    place: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name by which packages are compared (PEP 503)."""
+        return canonicalize_name(self.name)
+
+    def __str__(self) -> str:
+        """The entry as pip and uv read it."""
+        named = f"{self.name}{self.extras}=={self.version}"
+        if self.place:
+            local = self.place.startswith(".")
+            named = f"{self.place}{self.extras}" if local else f"{self.name}{self.extras} @ {self.place}"
+        return " ".join([f"{named} ; {self.marker}" if self.marker else named, *(f"--hash={h}" for h in self.hashes)])
+
+    def applies(self, environment: dict[str, str]) -> bool:
+        """Whether a host with this environment (PEP 508) installs it."""
+        return not self.marker or Marker(self.marker).evaluate(environment)
 
 
-def requirement_name(line: str) -> str:
-    """The normalized name of the package that an entry is about (PEP 503)."""
-    match = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line)
-    return re.sub(r"[-_.]+", "-", match.group().lower()) if match else ""
+@dataclass(frozen=True)
+class Requirements:
+    """A list that was understood: its packages, and the options that say where they come from."""
+
+    entries: tuple[Entry, ...]
+    options: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "".join(f"{line}\n" for line in (*self.options, *self.entries))
 
 
-def checked_requirements(path: Path) -> str:
-    """The text of the application's list, once every entry is known to be pinned by a hash."""
+class Reader:
+    """Reads one list. Paths in it are meant from where it stands, and have to lead into the source."""
+
+    def __init__(self, path: Path, source: Path, packed: Collection[str]) -> None:
+        self.path, self.source, self.packed = path, source.resolve(), packed
+
+    def read(self, text: str) -> Requirements:
+        """The entries and options of a list. Raises LineError for the first line that is refused."""
+        entries, options = [], []
+        for number, line in logical_lines(text):
+            try:
+                if SECRET.search(line):
+                    raise ValueError(
+                        "has a user or a password, which all who may read the release would know. Put them into the "
+                        "host's netrc"
+                    )
+                if line.startswith("-"):
+                    options.append(self.option(line))
+                else:
+                    entries.append(self.entry(line))
+            except ValueError as error:
+                raise LineError(number, line, *error.args) from error
+        return Requirements(tuple(entries), tuple(dict.fromkeys(o for o in options if o)))
+
+    def option(self, line: str) -> str:
+        """What an option becomes in the release's list, empty when it holds anyway. Raises ValueError."""
+        match = re.fullmatch(r"(--[a-z-]+|-\w)(?:[= ](\S+))?", line)
+        name, value = match.groups() if match else (line.split("=")[0].split()[0], None)
+        name = {"-i": "--index-url", "-f": "--find-links"}.get(name, name)
+        if re.match(r"-[rce]|--(requirement|constraint|editable)$", name):
+            raise ValueError("names another file, and a release is made from one list", "Compile them into one: ")
+        if GRANTED.fullmatch(line):
+            return ""
+        if name == "--no-index" and not value:
+            return name
+        if name in ("--index-url", "--extra-index-url", "--find-links") and value:
+            if re.match("https?://", value):
+                return f"{name} {value}"
+            if name == "--find-links":
+                return f"{name} {self.local(value)}"
+            raise ValueError("names an index that is no address. Write it as https://...")
+        raise ValueError(REFUSED.get(name, "is no option that a release can have. Remove it"))
+
+    def entry(self, line: str) -> Entry:
+        """What a line installs. Raises ValueError with the reason and maybe the next step."""
+        words = line.split(" ")
+        end = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+        text = " ".join(words[:end])
+        first = re.sub(r"\[[^]]*\]$", "", re.split(r"[\s;]", text)[0])
+        placed = re.match(r"[\w.-]+ ?(\[[^]]*\])? ?@", text) or "/" in first.split("=")[0] or first.endswith(ARCHIVES)
+        made = self.placed(text) if placed else indexed(text)
+        made = replace(made, hashes=tuple(dict.fromkeys((*made.hashes, *hashes(words[end:])))))
+        if not made.hashes:
+            raise ValueError("has no --hash, so what is installed could change unnoticed", "Make the list with: ")
+        if not made.version:
+            raise ValueError("is not pinned to one version by ==", "Make the list with: ")
+        if made.place.startswith("."):
+            self.verify(made)
+        return made
+
+    def placed(self, text: str) -> Entry:
+        """A wheel by its address or its path. Raises ValueError."""
+        match = re.match(r"([\w.-]+) ?(\[[^]]*\])? ?@ ?(.*)", text)
+        name, extras, rest = match.groups() if match else ("", "", text)
+        place, *marker = re.split(r" ; ?|; ", rest, maxsplit=1)
+        place, _, fragment = place.partition("#")
+        if not match and place.endswith("]"):
+            place, _, extras = place.partition("[")
+            extras = f"[{extras}"
+        if re.match(r"(git|hg|svn|bzr)[+:]", place):
+            raise ValueError("names a repository, which no hash pins. Name a wheel of it and its hash")
+        if not place.endswith(".whl"):
+            raise ValueError("names no wheel, and packages are not built on the host. Build one: uv build --wheel")
+        try:
+            found, version, *_ = parse_wheel_filename(unquote(place.rpartition("/")[2]))
+        except InvalidWheelFilename as error:
+            raise ValueError("names a file that has no wheel's name. Keep the one that it was built with") from error
+        if name and canonicalize_name(name) != found:
+            raise ValueError(f"names a wheel of another package, {found}")
+        if not re.match("https?://", place):
+            place = self.local(place)
+        pinned = hashes([f"--hash={fragment.replace('=', ':')}"]) if fragment.startswith("sha") else ()
+        condition = indexed(f"{found} ; {marker[0]}").marker if marker else ""
+        return Entry(name or found, str(version), pinned, (extras or "").replace(" ", ""), condition, place)
+
+    def local(self, place: str) -> str:
+        """A path in the source, as from the release's list. Raises ValueError."""
+        base = self.path.parent
+        whole = (base / re.sub(r"^file:(//)?", "", place)).resolve()
+        if not whole.is_relative_to(self.source):
+            raise ValueError("names a path outside of the source, which the host does not have. Copy it in")
+        if not whole.exists():
+            raise ValueError(f"names a path that does not exist; it is meant from {base}. Correct it")
+        name = str(whole.relative_to(self.source))
+        if not any(packed == name or packed.startswith(f"{name}/") for packed in self.packed):
+            raise ValueError("names a path that is left out of the release. Name it in gunicorn_fastapi_include")
+        return f"./app/{name}"
+
+    def verify(self, entry: Entry) -> None:
+        """Compare a wheel of the source with its hashes. Raises ValueError."""
+        content = (self.source / entry.place.removeprefix("./app/")).read_bytes()
+        if not any(f"{kind}:{hashlib.new(kind, content).hexdigest()}" in entry.hashes for kind in DIGITS):
+            raise ValueError("has a hash that is not the wheel's", "Make the list with: ")
+
+
+def indexed(text: str) -> Entry:
+    """A package of the index; without a version when it is not pinned to one. Raises ValueError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        wanted = Requirement(text)
+    except InvalidRequirement as error:
+        raise ValueError(f"is not understood: {visible(str(error).splitlines()[0])}. Correct or remove it") from error
+    version = ""
+    if len(wanted.specifier) == 1:
+        (specifier,) = wanted.specifier
+        version = specifier.version if specifier.operator == "==" and not specifier.version.endswith(".*") else ""
+    extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
+    return Entry(wanted.name, version, (), extras, str(wanted.marker or ""))
+
+
+def hashes(options: list[str]) -> tuple[str, ...]:
+    """The digests that an entry accepts. Raises ValueError for odd ones, and for other options."""
+    found = []
+    for word in " ".join(options).replace("--hash ", "--hash=").split():
+        match = re.fullmatch(r"--hash=(\w+):([0-9a-fA-F]+)", word)
+        if not match:
+            raise ValueError(f"has '{visible(word)}', and only --hash=sha256:... may follow a package. Remove it")
+        kind, digest = match.groups()
+        if len(digest) != DIGITS.get(kind):
+            raise ValueError(f"has a hash that is no {', '.join(DIGITS)} of the right length", "Make the list with: ")
+        found.append(f"{kind}:{digest.lower()}")
+    return tuple(found)
+
+
+def advice(path: Path) -> str:
+    """The command that makes the list, from what is there to make it from."""
+    made = f"--output-file {path.name}"
+    there = {name: (path.parent / name).is_file() for name in ("uv.lock", "poetry.lock", "pyproject.toml")}
+    if (path.with_suffix(".in")).is_file():
+        return f"uv pip compile --generate-hashes {made} {path.stem}.in"
+    if there["uv.lock"]:
+        return f"uv export --no-dev --no-emit-project --format requirements-txt {made}"
+    if there["poetry.lock"]:
+        return f"poetry export --format requirements.txt --output {path.name}"
+    if there["pyproject.toml"]:
+        return f"uv pip compile --generate-hashes {made} pyproject.toml"
+    first = f"mv {path.name} {path.stem}.in" if path.is_file() else f"name the packages in {path.stem}.in"
+    return f"uv pip compile --generate-hashes {made} {path.stem}.in (before that: {first})"
+
+
+def read(path: Path, source: Path, packed: Collection[str] = ()) -> Requirements:
+    """The list at `path`, for a release with the files `packed` of `source`.
+
+    Raises InputError for one that cannot be read, or has a line that is refused.
+    """
+    try:
+        return Reader(path, source, packed).read(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"gunicorn_fastapi_requirements: {path} cannot be read: {error}. Make it with: {COMPILE}"
+            f"gunicorn_fastapi_requirements: {path} cannot be read: {error}. Make it with: {advice(path)}"
         ) from error
-    for line in logical_lines(text):
-        if re.match(r"-[rce]|--(requirement|constraint|editable)\b", line):
-            raise InputError(
-                f"gunicorn_fastapi_requirements: {path}: '{line}' names another file, and a release is made "
-                f"from one list. Compile them into one: {COMPILE}"
-            )
-        if not line.startswith("-") and "--hash=" not in line:
-            raise InputError(
-                f"gunicorn_fastapi_requirements: {path}: '{line}' has no --hash, so what is installed could "
-                f"change unnoticed. Make the list with: {COMPILE}"
-            )
-    return text
-
-
-def supplied_requirements(text: str, supply: str) -> str:
-    """The entries of `supply` for packages that `text` does not name."""
-    named = {requirement_name(line) for line in logical_lines(text)}
-    lacking = [line for line in logical_lines(supply) if requirement_name(line) not in named]
-    return "".join(f"{line}\n" for line in lacking)
-
-
-def packages(text: str) -> list[dict[str, object]]:
-    """Name, version, condition (empty: always) and accepted digests of every package of a list."""
-    found: list[dict[str, object]] = []
-    for line in logical_lines(text):
-        if line.startswith("-"):
-            continue
-        requirement = line.partition("--hash=")[0]
-        named, _, condition = requirement.partition(";")
-        _, _, version = named.partition("==")
-        found.append(
-            {
-                "name": requirement_name(line),
-                "version": version.strip(),
-                "condition": condition.strip(),
-                "hashes": re.findall(r"--hash=(\S+)", line),
-            }
-        )
-    return sorted(found, key=lambda package: str(package["name"]))
+    except LineError as error:
+        line = SECRET.sub("://...@", error.line.partition(" --hash")[0].strip() or error.line.strip())
+        next_step = f". {error.advice}{advice(path)}" if error.advice else ""
+        raise InputError(
+            f"gunicorn_fastapi_requirements: {path}:{error.number}: '{visible(line)}' {error.reason}{next_step}"
+        ) from error

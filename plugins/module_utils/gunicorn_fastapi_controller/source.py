@@ -4,37 +4,180 @@ from __future__ import annotations
 
 import fnmatch
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-from .problem import InputError
+from .archive import Member, from_disk
+from .ignored import DockerIgnore, GitIgnore, Rule, git_rule
+from .problem import InputError, visible
+
+# Left out unless gunicorn_fastapi_include names them: what belongs to a developer's machine, or is made while it runs.
+SECRETS = (".env", ".env.*", ".envrc")
+SAMPLES = (".env.example", ".env.sample", ".env.template", ".env.dist", ".env.defaults")
+DATABASES = ("*.db", "*.sqlite", "*.sqlite3")
+OTHERS = ("node_modules", ".DS_Store", ".idea", ".vscode", ".tox", ".nox", ".ansible", ".terraform")
+# Bytes from which on the largest directories of a source are named.
+LARGE = 100 * 1024 * 1024
 
 
-def source_files(source: Path, exclude: list[str]) -> dict[str, Path]:
-    """The files and symbolic links below `source`, by their path relative to it."""
-    if not source.is_dir():
-        raise InputError(
-            f"gunicorn_fastapi_app_source: {source} is not a directory on the controller. "
-            "Give the directory that holds the application's source and its list of requirements."
+def fits(name: str, patterns: tuple[str, ...] | list[str]) -> bool:
+    """Whether a name fits one of the shell patterns."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+class Source:
+    """A directory of the controller, and what of it goes into a release."""
+
+    def __init__(self, path: Path, exclude: list[str], include: list[str]) -> None:
+        if not path.is_dir():
+            raise InputError(
+                f"gunicorn_fastapi_app_source: {path} is not a directory on the controller. "
+                "Give the directory that holds the application's source and its list of requirements."
+            )
+        self.path, self.exclude = path.resolve(), exclude
+        self.include: list[Rule] = [git_rule(line, "") for line in include]
+        self.git, self.docker = GitIgnore(self.path), DockerIgnore(self.path)
+        self.left_out: list[str] = []
+        self.members = {
+            member.name.removeprefix("app/"): member for member in self.walk("", ignored=False, by_git=False)
+        }
+        for name, member in self.members.items():
+            if member.link:
+                self.check_target(name, member.link)
+
+    def included(self, path: str, is_directory: bool) -> bool:
+        """Whether gunicorn_fastapi_include names the path itself; the last pattern that fits decides."""
+        for rule in reversed(self.include):
+            if (is_directory or not rule.directories_only) and rule.pattern.fullmatch(path):
+                return not rule.brings_back
+        return False
+
+    def ignores(self, path: str, is_directory: bool) -> bool:
+        """Whether a path is left out by what people usually leave out, or by .dockerignore."""
+        name = path.rpartition("/")[2]
+        if not is_directory and fits(name, (*SECRETS, *DATABASES)) and name not in SAMPLES:
+            self.left_out.append(path)
+            return True
+        return fits(name, (*OTHERS, ".env")) or (
+            self.docker.ignores(path) and not (is_directory and self.docker.brings_back)
         )
 
-    def wanted(names: list[str]) -> list[str]:
-        return sorted(n for n in names if not any(fnmatch.fnmatchcase(n, p) for p in exclude))
+    def walk(self, below: str, *, ignored: bool, by_git: bool) -> Iterator[Member]:
+        """The members from a directory on. In one that is ignored only what is included counts, and in one that git
+        ignores what it tracks all the same."""
+        try:
+            names = sorted(entry.name for entry in os.scandir(self.path / below))
+        except OSError as error:
+            raise InputError(
+                f"gunicorn_fastapi_app_source: {visible(str(self.path / below))} cannot be read: {error.strerror}. "
+                "Make it readable, or add its name to gunicorn_fastapi_exclude."
+            ) from error
+        for name in names:
+            if fits(name, self.exclude):
+                continue
+            path = f"{below}{name}"
+            whole = self.path / path
+            is_directory = whole.is_dir() and not whole.is_symlink()
+            included = self.included(path, is_directory)
+            out = ignored or self.ignores(path, is_directory)
+            git_out = by_git or self.git.ignores(path, is_directory)
+            if is_directory and included:
+                yield from self.all_of(f"{path}/")
+            elif is_directory and (self.include or not (out or (git_out and path not in self.git.above))):
+                yield from self.walk(f"{path}/", ignored=out, by_git=git_out)
+            elif not is_directory and (included or not (out or (git_out and path not in self.git.tracked))):
+                yield self.member(path, whole)
 
-    found: dict[str, Path] = {}
-    for here, directories, names in os.walk(source):
-        directories[:] = wanted(directories)
-        linked = [d for d in directories if (Path(here) / d).is_symlink()]
-        for name in wanted(names) + linked:
-            path = Path(here) / name
-            if path.is_symlink() and not path.resolve().is_relative_to(source.resolve()):
-                raise InputError(
-                    f"gunicorn_fastapi_app_source: {path} points out of the source, to {path.readlink()}, "
-                    "which would not be there on the host. Copy it in, or add its name to gunicorn_fastapi_exclude."
-                )
-            if not path.is_symlink() and not path.is_file():
-                raise InputError(
-                    f"gunicorn_fastapi_app_source: {path} is neither a file nor a directory. "
-                    "Add its name to gunicorn_fastapi_exclude."
-                )
-            found[str(path.relative_to(source))] = path
-    return found
+    def all_of(self, below: str) -> Iterator[Member]:
+        """All of a directory that is included, but for the names that are excluded."""
+        for here, directories, names in os.walk(self.path / below):
+            directories[:] = sorted(d for d in directories if not fits(d, self.exclude))
+            links = [d for d in directories if (Path(here) / d).is_symlink()]
+            for name in sorted(n for n in names if not fits(n, self.exclude)) + links:
+                whole = Path(here) / name
+                yield self.member(str(whole.relative_to(self.path)), whole)
+
+    def member(self, path: str, whole: Path) -> Member:
+        """A file or a link. Raises InputError for what cannot be in a release."""
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            shown = repr(os.fsencode(whole))[2:-1]
+            raise InputError(
+                f"gunicorn_fastapi_app_source: {shown} has a name that is not UTF-8. "
+                "Rename it, or add a pattern for its name to gunicorn_fastapi_exclude."
+            ) from error
+        if whole.is_symlink():
+            return from_disk(f"app/{path}", whole, self.target(whole))
+        if not whole.is_file():
+            raise InputError(
+                f"gunicorn_fastapi_app_source: {visible(str(whole))} is neither a file nor a directory. "
+                "Add its name to gunicorn_fastapi_exclude."
+            )
+        return from_disk(f"app/{path}", whole)
+
+    def target(self, whole: Path) -> str:
+        """Where a link of a release points: never by a path that only the controller has. Raises InputError."""
+        target = whole.readlink()
+        lexical = Path(os.path.normpath(whole.parent / target))
+        try:
+            resolved = whole.resolve()
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"gunicorn_fastapi_app_source: {visible(str(whole))} is a link that leads to itself. Remove it."
+            ) from error
+        if not resolved.is_relative_to(self.path):
+            raise InputError(
+                f"gunicorn_fastapi_app_source: {visible(str(whole))} points out of the source, to "
+                f"{visible(str(target))}, which would not be there on the host. Copy it in, or add its name to "
+                "gunicorn_fastapi_exclude."
+            )
+        from_top = os.path.normpath(whole.parent.relative_to(self.path) / target)
+        if not target.is_absolute() and from_top.split("/")[0] != "..":
+            return str(target)
+        inside = lexical if lexical.is_relative_to(self.path) else resolved
+        return os.path.relpath(inside, whole.parent)
+
+    def check_target(self, name: str, link: str) -> None:
+        """Raises InputError for a link to what is there on the controller, and was left out of the release."""
+        path = os.path.normpath(os.path.join(os.path.dirname(name), link))  # noqa: PTH118, PTH120 - it is no path yet
+        there = path == "." or any(n == path or n.startswith(f"{path}/") for n in self.members)
+        whole = self.path / path
+        if not there and whole.exists() and not (whole.is_dir() and not any(whole.iterdir())):
+            raise InputError(
+                f"gunicorn_fastapi_app_source: {visible(name)} points to {visible(path)}, which is left out of the "
+                "release. Name that in gunicorn_fastapi_include, or the link in gunicorn_fastapi_exclude."
+            )
+
+    def warnings(self) -> list[str]:
+        """What an operator may miss, or not have meant."""
+        said = []
+        secrets = [path for path in self.left_out if fits(path.rpartition("/")[2], SECRETS)]
+        databases = [path for path in self.left_out if path not in secrets]
+        if secrets:
+            said.append(
+                f"{listing(secrets)} is not part of the release. Give its variables by gunicorn_fastapi_environment, "
+                "and its secrets by gunicorn_fastapi_credentials."
+            )
+        if databases:
+            said.append(
+                f"{listing(databases)} is not part of the release. A database belongs in the application's state "
+                "directory, /var/lib/NAME; name one that is only read in gunicorn_fastapi_include."
+            )
+        sizes = Counter[str]()
+        for name, member in self.members.items():
+            sizes[f"{name.partition('/')[0]}/" if "/" in name else name] += member.size
+        if sizes.total() > LARGE:
+            largest = ", ".join(f"{visible(name)} {size / 2**20:.0f} MB" for name, size in sizes.most_common(3))
+            said.append(
+                f"the source has {sizes.total() / 2**20:.0f} MB, most of it in {largest}. "
+                "Leave out what the application does not read by gunicorn_fastapi_exclude."
+            )
+        return [f"gunicorn_fastapi_app_source: {warning}" for warning in said]
+
+
+def listing(paths: list[str]) -> str:
+    """At most three of them, and how many more."""
+    shown = ", ".join(visible(path) for path in paths[:3])
+    return f"{shown} and {len(paths) - 3} more" if len(paths) > 3 else shown

@@ -61,7 +61,8 @@ def fetch(
     bound = app.virtualenvs
     here = bound / virtualenv
     made = work / "release"
-    script = ["set -eu", f"cd {shlex.quote(str(bound))}"]
+    # Paths in the list are meant from the release.
+    script = ["set -eu", f"cd {shlex.quote(str(app.release(release)))}"]
     stdin = ""
     if install:
         if not (uv.directory / "bin/uv").exists():

@@ -1,0 +1,136 @@
+"""The server's own packages: what the role adds to a list, and with which versions it keeps its promises."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+
+from .problem import InputError, visible
+from .requirements import Entry, Requirements, advice
+
+# From the first to the last version that all tests have passed with. An older one breaks promises of ours; a newer
+# one most likely does not.
+TESTED = {"uvicorn": ("0.30", "0.54"), "gunicorn": ("21.2", "27"), "httptools": ("0.6.3", "")}
+PYTHON = ("3.11", "3.14")
+# A worker class belongs to the uvicorns from this version on, or to those before.
+WORKERS = Version("0.36")
+# Versions below these have holes that are published, and that a client can reach through this server.
+HOLES = {
+    "starlette": ("0.49.1", "CVE-2025-62727, CVE-2025-54121, CVE-2024-47874"),
+    "python-multipart": ("0.0.18", "CVE-2024-53981, CVE-2024-24762"),
+}
+
+
+@dataclass(frozen=True)
+class Host:
+    """What decides on the host which packages of a list it installs."""
+
+    python: str
+    machine: str
+
+    def environment(self) -> dict[str, str]:
+        """The environment of markers (PEP 508): CPython on Linux, which all hosts have."""
+        return {
+            "extra": "",
+            "implementation_name": "cpython",
+            "implementation_version": self.python,
+            "os_name": "posix",
+            "platform_machine": self.machine,
+            "platform_python_implementation": "CPython",
+            "platform_release": "",
+            "platform_system": "Linux",
+            "platform_version": "",
+            "python_full_version": self.python,
+            "python_version": ".".join(self.python.split(".")[:2]),
+            "sys_platform": "linux",
+        }
+
+    def installs(self, listed: Requirements) -> dict[str, Entry]:
+        """The entries that apply here, by the key of their package. Raises InputError when two versions do."""
+        chosen: dict[str, Entry] = {}
+        for entry in listed.entries:
+            if not entry.applies(self.environment()):
+                continue
+            other = chosen.setdefault(entry.key, entry)
+            if (other.version, set(other.hashes)) != (entry.version, set(entry.hashes)):
+                raise InputError(
+                    f"gunicorn_fastapi_requirements: the list has {entry.key} twice for Python {self.python} on "
+                    f"{self.machine or 'this host'}, as {other.version} and as {entry.version}. Remove one of them."
+                )
+        return chosen
+
+
+def supplied(listed: Requirements, host: Host, supply: Requirements, older: Requirements) -> tuple[Entry, ...]:
+    """What the role adds: the server's packages that the list does not install, in versions that fit it.
+
+    `older` has those that a uvicorn from before 0.36 needs instead.
+    """
+    installed = host.installs(listed)
+    candidates = {entry.key: entry for entry in supply.entries}
+    if "uvicorn" in installed and Version(installed["uvicorn"].version) < WORKERS:
+        candidates |= {entry.key: entry for entry in older.entries}
+    return tuple(entry for key, entry in candidates.items() if key not in installed)
+
+
+def check(listed: Requirements, added: Iterable[Entry], host: Host, path: Path) -> list[str]:
+    """Warnings about a list's versions. Raises InputError for those with which a promise of ours would not hold."""
+    own = host.installs(listed)
+    installed = {entry.key: entry for entry in added} | own
+    problems, warnings = [], []
+    for name, (first, last) in TESTED.items():
+        entry = own.get(name)
+        if entry and Version(entry.version) < Version(first):
+            problems.append(
+                f"{name} {entry.version} is older than {first}, and with it requests are lost, or let in that "
+                f"should not be. Ask for {name}>={first}, or leave it out and the role adds one."
+            )
+        elif entry and last and beyond(entry.version, last):
+            warnings.append(f"{name} {entry.version} is newer than {last}, the last one that was tested.")
+    uvicorn, worker = installed.get("uvicorn"), installed.get("uvicorn-worker")
+    if uvicorn and worker and (Version(worker.version) < Version("0.4")) != (Version(uvicorn.version) < WORKERS):
+        problems.append(
+            f"uvicorn-worker {worker.version} does not fit uvicorn {uvicorn.version}: 0.4 is for uvicorn {WORKERS} and "
+            "later, 0.3 for older ones. Leave uvicorn-worker out and the role adds the one that fits."
+        )
+    for name, (first, what) in HOLES.items():
+        if name in installed and Version(installed[name].version) < Version(first):
+            version = installed[name].version
+            warnings.append(f"{name} {version} has published holes ({what}). Upgrade to {first} or later.")
+    if beyond(host.python, PYTHON[1]):
+        warnings.append(f"Python {host.python} of the host is newer than {PYTHON[1]}, the last one that was tested.")
+    if problems:
+        raise InputError(
+            f"gunicorn_fastapi_requirements: {path}: {' '.join(problems)} Then make the list again with: {advice(path)}"
+        )
+    return [f"{path}: {warning}" for warning in warnings]
+
+
+def beyond(version: str, last: str) -> bool:
+    """Whether a version belongs to a series after that of `last`."""
+    series = Version(last).release
+    return Version(version).release[: len(series)] > series
+
+
+def check_python(source: Path, host: Host) -> None:
+    """Raises InputError when the source's pyproject.toml asks for another Python than the host's."""
+    try:
+        project = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8")).get("project")
+        wanted = project["requires-python"] if isinstance(project, dict) else ""
+        fits = SpecifierSet(str(wanted)).contains(host.python, prereleases=True)
+    except (OSError, KeyError, UnicodeDecodeError, tomllib.TOMLDecodeError, InvalidSpecifier):
+        return
+    if not fits:
+        raise InputError(
+            f"gunicorn_fastapi_python: the host's Python is {host.python}, and {source / 'pyproject.toml'} has "
+            f"requires-python = '{visible(str(wanted))}'. Name an interpreter that is, or change what it asks for."
+        )
+
+
+def names(entries: Iterable[Entry]) -> list[str]:
+    """The entries as people write them."""
+    return [f"{entry.key}=={entry.version}" for entry in entries]
