@@ -194,6 +194,7 @@ class Host:
             "system": os_release.get("PRETTY_NAME", platform.system()),
             "python": version,
             "python_path": path,
+            "machine": platform.machine(),
             "holders": holders(self.module.params["bind"], self.name, self.run),
             **self.name_on_host(),
             "uv": os.access(Path(self.module.params["uv"]) / "bin/uv", os.X_OK),
