@@ -99,9 +99,12 @@ def main() -> None:
     from ..module_utils.gunicorn_fastapi_controller.release import bundle  # type: ignore[import-not-found,misc]
 
     try:
-        module.exit_json(**bundle(**{**module.params, "files": json.loads(module.params["files"])}))
+        made = bundle(**{**module.params, "files": json.loads(module.params["files"])})
     except InputError as error:
         module.fail_json(msg=str(error))
+    for warning in made.pop("warnings"):
+        module.warn(warning)
+    module.exit_json(**made)
 
 
 if __name__ == "__main__":
