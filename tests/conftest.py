@@ -9,7 +9,7 @@ import pytest
 from servers import ServerProcess
 
 # Where the example's tests run alone, inside the sandbox, these are not there.
-pytest_plugins = [name for name in ("ctl_host", "journals") if find_spec(name)]
+pytest_plugins = [name for name in ("ctl_host", "journals", "services") if find_spec(name)]
 
 StartServer = Callable[..., ServerProcess]
 

@@ -50,8 +50,8 @@ def wait_for_go() -> None:
 
 
 async def stream(send: Send) -> None:
-    """Send ``begin`` at once and ``end`` when told to go."""
-    await send({"type": "http.response.start", "status": 200})
+    """Announce eight bytes, send ``begin`` at once and ``end`` when told to go."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"8")]})
     await send({"type": "http.response.body", "body": b"begin", "more_body": True})
     await asyncio.to_thread(wait_for_go)
     await send({"type": "http.response.body", "body": b"end"})

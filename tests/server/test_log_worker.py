@@ -18,6 +18,7 @@ def test_a_worker_that_ends_by_itself_leaves_no_line_unwritten(
     (tmp_path / "logging.conf").write_text(LOGGING)
     (tmp_path / "main.py").write_text(APPLICATION)
     (tmp_path / "gunicorn.conf.py").write_text(
+        "from gunicorn_fastapi.hooks import Hooks\nglobals().update(Hooks('app', 'release').settings({}))\n"
         "control_socket_disable = True\nworkers = 2\nkeepalive = 1\ngraceful_timeout = 10\n"
         "worker_class = 'gunicorn_fastapi.worker.DrainingUvicornWorker'\nlogconfig = 'logging.conf'\n"
         f"max_requests = {10 if end == 'max_requests' else 0}\n"
@@ -26,7 +27,7 @@ def test_a_worker_that_ends_by_itself_leaves_no_line_unwritten(
     server = start_server(
         [str(BIN / "gunicorn"), "main:app", "--bind", f"127.0.0.1:{port}"],
         directory=tmp_path,
-        environment={"PYTHONPATH": str(FILES)},
+        environment={"PYTHONPATH": str(FILES), "LISTEN_FDS": "0"},
     )
     server.wait_for("Application startup complete", 2)
     for number in range(requests):

@@ -18,6 +18,7 @@ from typing import Any
 
 from gunicorn_fastapi import sizing, upstream
 from gunicorn_fastapi.crashes import Crashes
+from gunicorn_fastapi.departures import Departures
 from gunicorn_fastapi.worker import DrainingUvicornWorker
 
 VARIABLE = "gunicorn_fastapi_gunicorn_settings"
@@ -74,8 +75,8 @@ class Hooks:
 
     # --- What gunicorn calls ------------------------------------------------------------------------
 
-    def on_starting(self, _server: Any) -> None:
-        """Refuse to go on without what systemd has to pass in."""
+    def on_starting(self, server: Any) -> None:
+        """Refuse to go on without what systemd has to pass in; have workers leave in order."""
         # gunicorn would silently listen on an address of its own.
         if "LISTEN_FDS" not in os.environ:
             sys.exit(f"gunicorn has no socket from systemd. Start it with: systemctl start {self.name}")
@@ -87,6 +88,9 @@ class Hooks:
                     f"systemd has not delivered the credential {credential}. "
                     "Is / a shared mount? findmnt -o PROPAGATION /"
                 )
+        # Other classes do not tell when they serve.
+        if issubclass(server.worker_class, DrainingUvicornWorker):
+            Departures(server, self.shares)
 
     def when_ready(self, server: Any) -> None:
         """Give the queues their length; show in the journal and in "systemctl status" how many workers there are."""

@@ -3,6 +3,10 @@
 ``tests/test_upstream.py`` asserts that each exists in the form in which it is used.
 """
 
+import asyncio
+import fcntl
+import termios
+from collections.abc import Callable, Collection
 from typing import Any
 
 from gunicorn import systemd  # type: ignore[import-untyped]
@@ -33,6 +37,76 @@ def is_stopping(server: Any) -> bool:
     return not server.LISTENERS
 
 
+def workers(server: Any) -> list[Any]:
+    """gunicorn's living workers, also those that were told to stop, from the oldest on."""
+    return sorted(server.WORKERS.values(), key=lambda worker: worker.age)
+
+
+def replace(server: Any, **methods: Callable[[], None]) -> None:
+    """Have gunicorn call these in place of its own: ``manage_workers``, ``reload``, ``reap_workers``.
+
+    ``reload`` calls ``manage_workers`` when it has started the new workers, and ``reap_workers`` only while it waits
+    for the old ones after that, in releases that wait.
+    """
+    for name, method in methods.items():
+        setattr(server, name, method)
+
+
 def notify(state: str, log: Any) -> None:
     """Tell systemd."""
     systemd.sd_notify(state, log)
+
+
+# --- uvicorn's connections and requests -------------------------------------------------------------
+
+RETURNED_EARLY = "ASGI callable returned without completing response."
+"""What uvicorn logs, as an error, of an application that ends in the middle of its response."""
+
+
+def http_connections(connections: Collection[Any]) -> list[Any]:
+    """Those of HTTP. The others are WebSockets."""
+    return [connection for connection in connections if hasattr(connection, "cycle")]
+
+
+def is_idle(connection: Any) -> bool:
+    """Whether an open HTTP connection has no request that is being read or answered."""
+    if connection.transport.is_closing():
+        return False
+    return connection.cycle is None or bool(connection.cycle.response_complete)
+
+
+def has_unread_bytes(connection: Any) -> bool:
+    """Whether the kernel holds bytes of this connection that the loop has not read yet."""
+    descriptor = connection.transport.get_extra_info("socket").fileno()
+    return any(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))
+
+
+def is_without_end(cycle: Any) -> bool:
+    """Whether a response goes on whose length was not announced. Only the parser httptools tells."""
+    if cycle is None or not cycle.response_started or cycle.response_complete or cycle.disconnected:
+        return False
+    return getattr(cycle, "chunked_encoding", None) is True
+
+
+def disconnect(connection: Any) -> None:
+    """End an HTTP connection as if its client had left, which the application is told.
+
+    Who waits until the client takes more is not woken up: a generator that never pauses would not notice any more
+    that it is cancelled, and keep the loop to itself.
+    """
+    cycle = connection.cycle
+    cycle.disconnected = True
+    cycle.message_event.set()
+    connection.transport.close()
+
+
+def cycle_of(task: asyncio.Task[Any]) -> Any:
+    """The request and response that uvicorn has made this task for; None when it has ended or is another's."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    cycle = frame.f_locals.get("self") if frame is not None else None
+    return cycle if hasattr(cycle, "response_complete") else None
+
+
+def closes_generator(task: asyncio.Task[Any]) -> bool:
+    """Whether asyncio has made this task to close a generator that nobody iterates over any more."""
+    return type(task.get_coro()).__name__ == "async_generator_athrow"

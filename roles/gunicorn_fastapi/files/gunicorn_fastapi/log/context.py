@@ -36,6 +36,8 @@ class RequestContext:
         header = (REQUEST_ID, identifier.encode())
         # Where uvicorn keeps whether it logs this request.
         cycle: Any = getattr(send, "__self__", None)
+        if cycle is not None and scope["type"] == "http":
+            cycle.request = request  # for who tells what was being answered when it was ended
 
         async def send_with_id(message: Any) -> None:
             if message["type"] == "http.response.start":

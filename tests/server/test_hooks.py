@@ -7,36 +7,15 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Iterator
-from contextlib import closing
-from http.client import HTTPConnection
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from conftest import StartServer
 from gunicorn_fastapi import sizing, upstream
 from gunicorn_fastapi.hooks import Hooks
 from gunicorn_fastapi.shared import BOOTING, LEAVING, READY, SPENT, Shares
-from servers import BIN, PASS_SOCKET, ServerProcess, eventually
-
-TESTS = Path(__file__).parent
-FILES = TESTS.parent / "roles/gunicorn_fastapi/files"
-
-CONFIGURATION = """
-import sys
-
-sys.path.append({files!r})
-
-from gunicorn_fastapi.hooks import Hooks
-
-hooks = Hooks("shop", "0d6a72e61398")
-worker_class = "gunicorn_fastapi.worker.DrainingUvicornWorker"
-workers = hooks.workers({workers}, 128)
-control_socket_disable = True
-globals().update(hooks.settings({settings!r}))
-"""
+from servers import eventually
+from services import Service
 
 USERS = """
 def on_starting(server): print("HOOK on_starting", flush=True)
@@ -71,69 +50,6 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
     await send({"type": "http.response.body"})
 """
-
-
-class UnixConnection(HTTPConnection):
-    """A connection to a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost")
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self._path)
-
-
-class Service:
-    """A gunicorn with the role's hooks on a public and a private socket."""
-
-    def __init__(self, start_server: StartServer, directory: Path) -> None:
-        self._start_server = start_server
-        self.directory = directory
-        self.public = socket.create_server(("127.0.0.1", 0))
-        self.private = socket.socket(socket.AF_UNIX)
-        self.private.bind(str(directory / "main.sock"))
-        self.private.listen()
-
-    def start(self, app: str, settings: dict[str, Any] | None = None, workers: int = 2) -> ServerProcess:
-        (self.directory / "main.py").write_text(app)
-        configuration = self.directory / "gunicorn.conf.py"
-        configuration.write_text(CONFIGURATION.format(files=str(FILES), settings=settings or {}, workers=workers))
-        descriptors = (self.public.fileno(), self.private.fileno())
-        return self._start_server(
-            [
-                *(sys.executable, "-c", PASS_SOCKET, ",".join(map(str, descriptors))),
-                *(f"{BIN}/gunicorn", "main:app", f"--config={configuration}"),
-            ],
-            directory=self.directory,
-            descriptors=descriptors,
-        )
-
-    def workers(self) -> str | None:
-        """What a new private connection is told."""
-        return _workers(UnixConnection(str(self.directory / "main.sock")))
-
-    def public_workers(self) -> str | None:
-        return _workers(HTTPConnection(*self.public.getsockname()))
-
-    def close(self) -> None:
-        self.public.close()
-        self.private.close()
-
-
-def _workers(connection: HTTPConnection) -> str | None:
-    with closing(connection):
-        connection.request("GET", "/healthz")
-        response = connection.getresponse()
-        assert response.status == 200
-        return response.getheader("x-workers")
-
-
-@pytest.fixture
-def service(start_server: StartServer, tmp_path: Path) -> Iterator[Service]:
-    with closing(Service(start_server, tmp_path)) as made:
-        yield made
 
 
 def test_an_address_that_is_open_gets_another_length_of_its_queue(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,8 +99,8 @@ def test_readiness_counts_who_serves() -> None:
 def test_each_hook_of_the_operator_is_called_and_harms_nothing(service: Service) -> None:
     (service.directory / "mine.py").write_text(USERS)
     names = [line.split("(")[0].removeprefix("def ") for line in USERS.splitlines() if line.startswith("def")]
-    names = [name for name in names if name not in ("too_many", "worker_exit")]
-    server = service.start(SECOND_WAITS, {name: f"mine.{name}" for name in names}, workers=1)
+    names = [name for name in names if name != "too_many"]
+    server = service.start(SECOND_WAITS, workers=1, settings={name: f"mine.{name}" for name in names})
     server.wait_for("Application startup complete.")
     eventually(lambda: service.workers() == "1/1", "it serves")
     (service.directory / "go").touch()
@@ -289,4 +205,4 @@ def test_without_a_socket_or_a_credential_it_does_not_start(tmp_path: Path, monk
     with pytest.raises(SystemExit, match="systemd has not delivered the credential password"):
         mine.on_starting(None)
     (tmp_path / "password").touch()
-    mine.on_starting(None)
+    mine.on_starting(SimpleNamespace(worker_class=object))

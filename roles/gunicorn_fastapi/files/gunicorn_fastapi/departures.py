@@ -1,0 +1,75 @@
+"""Workers that leave by plan go when their successors serve: nobody waits for one that boots or drains.
+
+gunicorn tells surplus workers to stop as soon as it has started others (SIGHUP), and replaces one that leaves by
+itself (``max_requests``) when it is gone. Here a worker asks for a successor and goes on to serve, one at a time,
+and none is told to stop unless as many as there should be serve without it.
+"""
+
+import random
+import signal
+import time
+from typing import Any
+
+from gunicorn_fastapi import upstream
+from gunicorn_fastapi.shared import LEAVING, READY, SPENT, Shares
+
+
+class _Reloaded(Exception):  # noqa: N818 (no error)
+    """Everything is done that a reload has to do by itself."""
+
+
+class Departures:
+    """In place of what gunicorn itself does to have as many workers as it should."""
+
+    def __init__(self, server: Any, shares: Shares) -> None:
+        self._server = server
+        self._shares = shares
+        self._reload = server.reload
+        self._reap_workers = server.reap_workers
+        self._is_reloading = False
+        upstream.replace(server, manage_workers=self.manage_workers, reload=self.reload, reap_workers=self.reap_workers)
+
+    def manage_workers(self) -> None:
+        """Start whom there is a lack of, and tell to stop who can be spared. Called once a second and at signals."""
+        server = self._server
+        staying = self._staying()
+        spent = [worker for worker in staying if self._shares.state(worker.age) == SPENT]
+        # One at a time: while another one drains, there is none to be started for the next.
+        is_leaving = len(staying) < len(server.WORKERS)
+        wanted = server.num_workers + (1 if spent and not is_leaving else 0)
+        for _ in range(wanted - len(staying)):
+            server.spawn_worker()
+            time.sleep(0.1 * random.random())
+        while (leaver := self._leaver()) is not None:
+            leaver.told_to_leave = True
+            server.kill_worker(leaver.pid, signal.SIGTERM)
+
+    def _staying(self) -> list[Any]:
+        """All workers but those that have been told to stop, or stop because of somebody else's signal."""
+        workers = upstream.workers(self._server)
+        return [w for w in workers if not hasattr(w, "told_to_leave") and self._shares.state(w.age) != LEAVING]
+
+    def _leaver(self) -> Any:
+        """The worker that goes next, if the others are enough: one that has asked to, or else the oldest."""
+        staying = self._staying()
+        if len(staying) <= self._server.num_workers:
+            return None
+        leaver = min(staying, key=lambda worker: (self._shares.state(worker.age) != SPENT, worker.age))
+        serving = sum(self._shares.state(w.age) in (READY, SPENT) for w in staying if w is not leaver)
+        return leaver if serving >= self._server.num_workers else None
+
+    def reload(self) -> None:
+        """As gunicorn does, but it goes on with its work instead of waiting for the old ones to be gone."""
+        self._is_reloading = True
+        try:
+            self._reload()
+        except _Reloaded:
+            pass
+        finally:
+            self._is_reloading = False
+
+    def reap_workers(self) -> None:
+        """As gunicorn does."""
+        if self._is_reloading:
+            raise _Reloaded
+        self._reap_workers()

@@ -1,0 +1,263 @@
+"""Workers that leave by plan: one at a time, and each when its successor serves."""
+
+import copy
+import os
+import signal
+import threading
+from contextlib import closing
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pytest
+from gunicorn_fastapi.departures import Departures
+from gunicorn_fastapi.shared import LEAVING, READY, SPENT, Shares
+from servers import ServerProcess, eventually
+from services import Service
+
+
+class Master:
+    """As much of gunicorn's master as has to do with the number of workers."""
+
+    def __init__(self, num_workers: int) -> None:
+        self.num_workers = num_workers
+        self.WORKERS: dict[int, Any] = {}
+        self.told: list[int] = []
+        self.age = 0
+        self.waited = False
+        self.shares = Shares()
+        Departures(self, self.shares)
+
+    def spawn_worker(self) -> None:
+        self.age += 1
+        self.shares.forget(self.age)
+        self.WORKERS[self.age] = SimpleNamespace(age=self.age, pid=self.age)
+
+    def kill_worker(self, pid: int, number: int) -> None:
+        assert number == signal.SIGTERM
+        self.told.append(pid)
+
+    def reload(self) -> None:
+        for _ in range(self.num_workers):
+            self.spawn_worker()
+        self.manage_workers()
+        self.reap_workers()
+        self.waited = True
+
+    def reap_workers(self) -> None:
+        pass
+
+    def manage_workers(self) -> None:
+        raise NotImplementedError
+
+    # --- What workers do ---
+
+    def are_now(self, state: int, *ages: int) -> None:
+        for age in ages:
+            worker = copy.copy(self.shares)
+            worker.join(age)
+            worker.is_now(state)
+
+    def dies(self, age: int) -> None:
+        del self.WORKERS[age]
+        self.shares.forget(age)
+
+
+@pytest.fixture
+def master() -> Master:
+    made = Master(2)
+    made.manage_workers()
+    assert list(made.WORKERS) == [1, 2]
+    made.are_now(READY, 1, 2)
+    return made
+
+
+def test_one_that_asks_goes_when_its_successor_serves(master: Master) -> None:
+    master.are_now(SPENT, 2)
+    master.manage_workers()
+    assert (list(master.WORKERS), master.told) == ([1, 2, 3], [])
+    master.manage_workers()
+    assert (list(master.WORKERS), master.told) == ([1, 2, 3], [])
+    master.are_now(READY, 3)
+    master.manage_workers()
+    assert (list(master.WORKERS), master.told) == ([1, 2, 3], [2])
+
+
+def test_the_next_one_waits_until_it_is_gone(master: Master) -> None:
+    master.are_now(SPENT, 1, 2)
+    master.manage_workers()
+    master.are_now(READY, 3)
+    master.manage_workers()
+    assert master.told == [1]
+    master.are_now(LEAVING, 1)
+    master.manage_workers()
+    assert (list(master.WORKERS), master.told) == ([1, 2, 3], [1])
+    master.dies(1)
+    master.manage_workers()
+    assert (list(master.WORKERS), master.told) == ([2, 3, 4], [1])
+    master.are_now(READY, 4)
+    master.manage_workers()
+    assert master.told == [1, 2]
+
+
+def test_a_successor_that_dies_gets_one_itself(master: Master) -> None:
+    master.are_now(SPENT, 1)
+    master.manage_workers()
+    master.dies(3)
+    master.manage_workers()
+    assert (list(master.WORKERS), master.told) == ([1, 2, 4], [])
+
+
+def test_a_reload_lets_the_old_ones_go_as_the_new_ones_serve(master: Master) -> None:
+    master.reload()
+    assert not master.waited
+    assert (list(master.WORKERS), master.told) == ([1, 2, 3, 4], [])
+    master.are_now(READY, 4)
+    master.manage_workers()
+    assert master.told == [1]
+    master.are_now(READY, 3)
+    master.manage_workers()
+    assert master.told == [1, 2]
+    master.manage_workers()
+    assert master.told == [1, 2]
+
+
+def test_fewer_and_more_workers(master: Master) -> None:
+    master.num_workers = 1
+    master.manage_workers()
+    assert master.told == [1]
+    master.num_workers = 3
+    master.manage_workers()
+    assert (list(master.WORKERS), master.told) == ([1, 2, 3, 4], [1])
+
+
+def test_one_that_somebody_else_stops_is_replaced_while_it_drains(master: Master) -> None:
+    master.are_now(LEAVING, 1)
+    master.manage_workers()
+    assert (list(master.WORKERS), master.told) == ([1, 2, 3], [])
+
+
+def test_one_that_is_dead_is_replaced(master: Master) -> None:
+    master.dies(1)
+    master.manage_workers()
+    assert (list(master.WORKERS), master.told) == ([2, 3], [])
+
+
+SLOW_START = """
+import asyncio, os
+from contextlib import asynccontextmanager
+from fastapi import FastAPI, Request
+
+
+@asynccontextmanager
+async def lifespan(_):
+    await asyncio.sleep(0.5)
+    yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/healthz")
+async def healthz():
+    return os.getpid()
+
+
+@app.post("/body")
+async def body(request: Request):
+    return len(await request.body())
+"""
+
+
+class Watch:
+    """Asks all the time how many workers serve, until the block ends."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._over = threading.Event()
+        self.seen: list[str | None] = []
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._over.wait(0.01):
+            self.seen.append(self._service.workers())
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def start(service: Service, **settings: Any) -> ServerProcess:
+    server = service.start(SLOW_START, settings={"graceful_timeout": 600, **settings})
+    eventually(lambda: service.workers() == "2/2", "both serve")
+    return server
+
+
+def processes(service: Service) -> set[bytes]:
+    return {service.get("/healthz")[1] for _ in range(10)}
+
+
+def test_workers_that_slow_bodies_keep_from_ending_are_no_lack(service: Service) -> None:
+    """Each has one, and each has had its number of requests: there are two that accept all the same."""
+    server = start(service, max_requests=30)
+    first = processes(service)
+    slow = [service.connection() for _ in range(8)]
+    for connection in slow:
+        connection.putrequest("POST", "/body")
+        connection.putheader("Content-Length", "2")
+        connection.endheaders(b"x")
+    with Watch(service) as watch:
+        eventually(lambda: not processes(service) & first or "Draining" in server.output, "one leaves")
+        eventually(lambda: len(watch.seen) > 100, "more requests")
+    assert set(watch.seen) == {"2/2"}
+    for connection in slow:
+        with closing(connection):
+            connection.send(b"x")
+            assert connection.getresponse().read() == b"2"
+    server.stop()
+
+
+@pytest.mark.parametrize("how", ["reload", "max_requests"])
+def test_as_many_serve_all_the_time(service: Service, how: str) -> None:
+    server = start(service, max_requests=40 if how == "max_requests" else 0)
+    first = processes(service)
+    with Watch(service) as watch:
+        if how == "reload":
+            server.signal(signal.SIGHUP)
+        eventually(lambda: not processes(service) & first, "all are others")
+    assert set(watch.seen) == {"2/2"}
+    server.stop()
+
+
+def test_a_worker_that_an_operator_stops_is_replaced_while_it_drains(service: Service) -> None:
+    server = start(service)
+    with closing(service.connection()) as slow:
+        slow.putrequest("POST", "/body")
+        slow.putheader("Content-Length", "2")
+        slow.endheaders(b"x")
+        for pid in server.children():
+            os.kill(pid, signal.SIGTERM)
+        server.wait_for("Draining", times=2)
+        eventually(lambda: len(processes(service)) == 2, "two others serve")
+        slow.send(b"x")
+        assert slow.getresponse().read() == b"2"
+    server.stop()
+
+
+def test_a_stop_in_the_middle_of_a_reload_is_heeded(service: Service) -> None:
+    """gunicorn would wait for the old workers first."""
+    server = start(service)
+    with closing(service.connection()) as slow:
+        slow.putrequest("POST", "/body")
+        slow.putheader("Content-Length", "2")
+        slow.endheaders(b"x")
+        server.signal(signal.SIGHUP)
+        server.wait_for("Draining", times=2)
+        server.signal(signal.SIGTERM)
+        server.wait_for("Draining", times=4)
+        slow.send(b"x")
+        assert slow.getresponse().read() == b"2"
+    assert server.process.wait() == 0
