@@ -32,7 +32,8 @@ def test_the_defaults_are_right() -> None:
 def test_each_check_has_a_case_that_it_refuses() -> None:
     """All at once, so that an operator corrects them at once."""
     found = problems(
-        name="Web App", app_module="main.py", health_path="healthz", workers=0, bind=["localhost:http"],
+        name="Web App", app_module="main.py", health_path="healthz", health_host="a b", workers=0,
+        bind=["localhost:http"],
         socket_mode="rw", socket_user="www data", socket_group="",
         environment={"MY-KEY": "x"}, credentials={"../key": "x"}, egress=["db.example.com"],
         gunicorn_settings={"Max-Requests": 1}, drain_timeout=0, graceful_timeout=2, header_max=0, header_timeout=0,
@@ -75,6 +76,18 @@ def test_no_application(module: str) -> None:
 def test_no_health_path(path: str) -> None:
     assert "Give one that begins with a slash" in refused(health_path=path)
     assert problems(health_path="/healthz?deep=1&x=~a/b") == []
+
+
+@pytest.mark.parametrize(
+    "host", ["", "http://shop", "https://", "shop/", "a b", "shop:http", "shop\r\nX: 1", "--timeout", "$(id)", "ß"]
+)
+def test_no_health_host(host: str) -> None:
+    assert "is not the name of a host" in refused(health_host=host)
+
+
+def test_health_hosts() -> None:
+    for host in ("localhost", "shop.example.com:8443", "https://shop.example.com", "10.0.0.5"):
+        assert problems(health_host=host) == []
 
 
 @pytest.mark.parametrize("workers", [0, "0", "-1", "1000", "two", "1.5", "", True])

@@ -169,3 +169,93 @@ def test_recycling_is_over_when_the_former_workers_have_left(deaf: bool) -> None
         for child in systemd.children(main.pid):
             os.kill(child, 9)
         main.kill()
+
+
+# --- All workers -------------------------------------------------------------------------------------------
+
+TWO = """
+import os, subprocess, sys
+def start():
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+workers = [start(), start()]
+print("ready", flush=True)
+while True:
+    os.wait()
+    workers.append(start())
+"""
+
+
+@contextlib.contextmanager
+def master() -> Iterator[int]:
+    """A main process with two workers, that replaces one which dies."""
+    with subprocess.Popen([sys.executable, "-c", TWO], stdout=subprocess.PIPE) as main:
+        assert main.stdout is not None
+        assert main.stdout.readline() == b"ready\n"
+        try:
+            yield main.pid
+        finally:
+            for pid in (main.pid, *systemd.children(main.pid)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, 9)
+
+
+def workers(told: str) -> bytes:
+    return OK.replace(b"Content-Length", b"X-Workers: " + told.encode() + b"\r\nContent-Length")
+
+
+def test_healthy_is_when_all_workers_serve(address: Path) -> None:
+    with master() as pid, answering(address, [workers("0/2"), workers("1/2"), workers("2/2")]):
+        assert "answered 200" in probe.probe(address, "/healthz", 10, pid)
+
+
+def test_one_worker_proves_nothing_for_the_others(address: Path) -> None:
+    with (
+        master() as pid,
+        answering(address, [workers("1/2")]),
+        pytest.raises(CtlError, match=r"within 1 s \(last answer 200, with 1 of 2 workers ready\)"),
+    ):
+        probe.probe(address, "/healthz", 1, pid)
+
+
+def test_workers_that_are_told_and_not_there_do_not_count(address: Path) -> None:
+    with (
+        process() as pid,
+        answering(address, [workers("2/2")]),
+        pytest.raises(CtlError, match=r"\(last answer 200, with 0 of 2 workers ready\)"),
+    ):
+        probe.probe(address, "/healthz", 1, pid)
+
+
+def test_an_older_release_tells_no_workers(address: Path) -> None:
+    for told in ("", "many", "2/2/2", "-1/2", "99999/99999", "\u0662/\u0662"):
+        address.unlink(missing_ok=True)
+        with process() as pid, answering(address, [workers(told)]):
+            assert "answered 200" in probe.probe(address, "/healthz", 10, pid)
+
+
+def test_a_worker_that_dies_while_another_answers_is_seen(address: Path) -> None:
+    asked: list[set[int]] = []
+    with master() as pid, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(address))
+        listener.listen()
+
+        def serve() -> None:
+            for number in range(2):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(1024)
+                    asked.append(systemd.children(pid))
+                    if number == 0:
+                        os.kill(min(asked[0]), 9)
+                        while len(systemd.children(pid) - {min(asked[0])}) < 2:
+                            pass
+                    connection.sendall(workers("2/2"))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            assert "answered 200" in probe.probe(address, "/healthz", 10, pid)
+        finally:
+            thread.join()
+    assert len(asked) == 2
+    assert asked[0] != asked[1]

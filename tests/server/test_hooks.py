@@ -7,6 +7,8 @@ import signal
 import socket
 import struct
 import sys
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +17,7 @@ from gunicorn_fastapi import sizing, upstream
 from gunicorn_fastapi.hooks import Hooks
 from gunicorn_fastapi.shared import BOOTING, LEAVING, READY, SPENT, Shares
 from servers import eventually
-from services import Service
+from services import Service, UnixConnection
 
 USERS = """
 def on_starting(server): print("HOOK on_starting", flush=True)
@@ -206,3 +208,25 @@ def test_without_a_socket_or_a_credential_it_does_not_start(tmp_path: Path, monk
         mine.on_starting(None)
     (tmp_path / "password").touch()
     mine.on_starting(SimpleNamespace(worker_class=object))
+
+
+TELLS_SCHEME = """
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        headers = [(b"content-length", b"0"), (b"x-scheme", scope["scheme"].encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body"})
+"""
+
+
+def test_only_a_private_request_is_believed_to_come_through_tls(service: Service) -> None:
+    server = service.start(TELLS_SCHEME, workers=1, settings={"forwarded_allow_ips": ""})
+    server.wait_for("Application startup complete.")
+    private, public = str(service.directory / "main.sock"), service.public.getsockname()
+    told: list[str | None] = []
+    for connection in (UnixConnection(private), UnixConnection(private), HTTPConnection(*public)):
+        with closing(connection):
+            proto = "https" if len(told) else "http"
+            connection.request("GET", "/", headers={"X-Forwarded-Proto": proto})
+            told.append(connection.getresponse().getheader("x-scheme"))
+    assert told == ["http", "https", "http"]

@@ -65,6 +65,16 @@ def health_path(inputs: Inputs) -> str:
     )
 
 
+def health_host(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_health_host"]
+    if matches(r"(https://)?[A-Za-z0-9][A-Za-z0-9.-]{0,252}(:[0-9]{1,5})?", value):
+        return ""
+    return (
+        f"gunicorn_fastapi_health_host: {shown(value)} is not the name of a host. Give one like shop.example.com, or "
+        "https://shop.example.com where the application wants TLS."
+    )
+
+
 def workers(inputs: Inputs) -> str:
     value = inputs["gunicorn_fastapi_workers"]
     if matches("auto|[1-9][0-9]{0,2}", value):
@@ -294,6 +304,7 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     name,
     app_module,
     health_path,
+    health_host,
     workers,
     bind,
     socket_mode,

@@ -5,14 +5,14 @@ import contextlib
 import os
 import time
 
-from appctl import probe, reason, releases, talk
+from appctl import probe, reason, releases, systemd, talk
 from appctl.app import INSTANCES, App
 from appctl.process import CtlError
 
 
 def command_probe(app: App, arguments: argparse.Namespace) -> None:
     """Wait until an instance is healthy. systemd asks this at each start and reload."""
-    pid = int(os.environ["MAINPID"])
+    pid = systemd.number(os.environ.get("MAINPID", ""))
     since = time.time() if arguments.reload else 0
     try:
         if arguments.reload:
@@ -20,12 +20,15 @@ def command_probe(app: App, arguments: argparse.Namespace) -> None:
         else:
             note(app, arguments.instance)
         address = app.address(arguments.instance)
-        talk.out(probe.probe(address, arguments.path, arguments.timeout, pid, kill=not arguments.reload))
+        talk.out(
+            probe.probe(address, arguments.path, arguments.timeout, pid, kill=not arguments.reload, host=arguments.host)
+        )
     except CtlError as failure:
         told = ""
         with contextlib.suppress(Exception):  # what is told decides nothing
             told = reason.reason_in(reason.last_words(f"_SYSTEMD_INVOCATION_ID={os.environ['INVOCATION_ID']}", since))
-        raise CtlError(f"{failure}. {told}" if told else str(failure)) from None
+        about = failure.details if isinstance(failure, probe.UnhealthyError) else ""
+        raise CtlError(f"{failure}. {told} {about}".strip() if told else f"{failure} {about}".strip()) from None
 
 
 def note(app: App, instance: str) -> None:
@@ -38,5 +41,6 @@ def note(app: App, instance: str) -> None:
 def add_probe(command: argparse.ArgumentParser) -> None:
     command.add_argument("instance", choices=INSTANCES)
     command.add_argument("path")
+    command.add_argument("--host", default="localhost", help="what the request names, with https:// as if through TLS")
     command.add_argument("--timeout", type=float, default=60, metavar="SECONDS")
     command.add_argument("--reload", action="store_true", help="have the workers replaced before")

@@ -1,13 +1,12 @@
 """What serves, since when, how well, and what happened last: looked up when it is asked."""
 
 import argparse
-import contextlib
 import datetime
 import os
 import time
 from typing import Any
 
-from appctl import backoff, history, journal, limits, probe, reason, releases, systemd, talk, watch
+from appctl import backoff, exchange, history, journal, limits, reason, releases, systemd, talk, watch
 from appctl.app import CANDIDATE, MAIN, App
 from appctl.process import CtlError
 from appctl.releases import short
@@ -15,6 +14,9 @@ from appctl.releases import short
 TRAFFIC_SECONDS = 300
 TRAFFIC_RECORDS = 2000
 """What the status looks at to tell how many requests there are: the log of these seconds, and no more records."""
+
+WAIT = 5.0
+"""Seconds that the health path has for its answer."""
 
 HANDOVERS = 5
 """How many of the latest handovers the status shows."""
@@ -28,17 +30,21 @@ PROPERTIES = (
 def health(app: App) -> str:
     """What the health path of the running service answers just now, in words."""
     try:
-        path = releases.manifest(app, releases.running(app, app.service))["health_path"]
+        manifest = releases.manifest(app, releases.running(app, app.service))
+        path, host = str(manifest.get("health_path", "/")), str(manifest.get("health_host", "localhost"))
         begin = time.monotonic()
-        with contextlib.closing(probe.ask(app.address(MAIN), path)) as connection:
-            connection.settimeout(5)
-            status = probe.status_of(connection)
+        answer = exchange.ask(app.address(MAIN), path, host, WAIT)
         took = (time.monotonic() - begin) * 1000
     except PermissionError:
         return "unknown, asking it needs root"
     except (OSError, CtlError) as error:
         return f"not to be asked ({error})"
-    return f"{path} answers {status} in {took:.0f} ms" if status else f"{path} does not answer within 5 s"
+    if not answer.status:
+        return f"{path} does not answer within {WAIT:g} s"
+    said = f"{path} answers {answer.status} in {took:.0f} ms"
+    if exchange.verdict(answer.status) == exchange.HEALTHY:
+        return said
+    return f"{said}, so it is not healthy {exchange.details(answer, path, host)}"
 
 
 def traffic(app: App) -> dict[str, float] | None:

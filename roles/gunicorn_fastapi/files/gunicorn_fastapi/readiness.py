@@ -33,13 +33,16 @@ def telling(protocol: Callable[[], Any], loaded_app: Any, shares: Shares) -> Cal
 
 
 class _Readiness:
-    """An ASGI application around another one."""
+    """An ASGI application around another one. Its requests come from root, so what they say of TLS is believed."""
 
     def __init__(self, app: Any, shares: Shares) -> None:
         self._app = app
         self._shares = shares
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if (b"x-forwarded-proto", b"https") in scope.get("headers", ()):
+            scope = {**scope, "scheme": "https"}
+
         async def send_with_workers(message: Any) -> None:
             if message["type"] == "http.response.start":
                 header = (b"x-workers", b"%d/%d" % self._shares.readiness())

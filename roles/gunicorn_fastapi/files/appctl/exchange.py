@@ -1,0 +1,161 @@
+"""One question to the health path, and its answer, which has an end in time and size whatever is sent."""
+
+import contextlib
+import re
+import select
+import socket
+import time
+from pathlib import Path
+
+from appctl.text import visible
+
+HEAD = 16 * 1024
+BODY = 300
+"""Bytes that are read of an answer's headers, and of its body."""
+
+LINGER = 0.5
+"""Seconds that the beginning of the body may take after the headers."""
+
+HEALTHY, NOT_YET, UNHEALTHY = "healthy", "not yet", "unhealthy"
+
+
+def verdict(status: int, wanted: range = range(200, 300)) -> str:
+    """What a status says of an instance: 503, and 0 for no answer, mean that it may be asked again."""
+    if status in wanted:
+        return HEALTHY
+    return NOT_YET if status in (0, 503) else UNHEALTHY
+
+
+class Answer:
+    """What came back. ``status`` is 0 when that was no answer; ``workers`` how many serve, and of how many, if told."""
+
+    def __init__(self, head: bytes, body: bytes) -> None:
+        status = re.match(rb"HTTP/1\.[01] ([1-9][0-9]{2})\b", head)
+        self.status = int(status[1]) if status else 0
+        self.body = visible(body[:BODY].decode(errors="replace"), one_line=True)
+        self.headers: dict[str, str] = {}
+        for line in head.split(b"\r\n")[1:]:
+            name, colon, value = line.decode("latin-1").partition(":")
+            if colon:
+                self.headers.setdefault(name.strip().lower(), visible(value.strip(), 1000, one_line=True))
+        workers = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", self.headers.get("x-workers", ""))
+        self.workers = (int(workers[1]), int(workers[2])) if workers else None
+
+    @property
+    def all_ready(self) -> bool:
+        """Whether all workers serve, as far as the server tells; one of an older release does not."""
+        return self.workers is None or self.workers[0] == self.workers[1]
+
+
+class Exchange:
+    """A connection on which the health path has been asked for. It waits in the queue until a worker takes it.
+
+    ``host`` is what the request names, with https:// before it when it is to look like one that came through TLS.
+    Raises OSError when nobody listens, or the queue is full.
+    """
+
+    def __init__(self, address: Path, path: str, host: str = "localhost") -> None:
+        self._received = bytearray()
+        self._head_at = 0.0
+        self._ended = False
+        name = host.removeprefix("https://")
+        lines = [f"GET {path} HTTP/1.1", f"Host: {name}", "User-Agent: health", "Connection: close"]
+        if name != host:
+            lines.append("X-Forwarded-Proto: https")
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            self._socket.setblocking(False)
+            self._socket.connect(str(address))
+            self._socket.sendall("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def read(self) -> None:
+        """Take what has arrived."""
+        try:
+            piece = self._socket.recv(HEAD)
+        except BlockingIOError:
+            return
+        except OSError:
+            piece = b""
+        self._received += piece
+        self._ended = not piece
+        # An interim answer, such as 103 Early Hints, is none.
+        while self._received.startswith((b"HTTP/1.1 1", b"HTTP/1.0 1")) and b"\r\n\r\n" in self._received:
+            del self._received[: self._received.index(b"\r\n\r\n") + 4]
+        if not self._head_at and b"\r\n\r\n" in self._received:
+            self._head_at = time.monotonic()
+
+    def answer(self) -> Answer | None:
+        """The answer, None while it has to be waited for."""
+        head, end, body = bytes(self._received).partition(b"\r\n\r\n")
+        if not end:
+            return Answer(head, b"") if self._ended or len(head) > HEAD else None
+        found = Answer(head, body)
+        length = found.headers.get("content-length", "")
+        enough = min(int(length), BODY) if re.fullmatch("[0-9]{1,18}", length) else BODY
+        late = time.monotonic() >= self._head_at + LINGER
+        # Of an answer that is welcome, nobody reads the body.
+        if self._ended or late or len(body) >= enough or verdict(found.status) == HEALTHY:
+            return found
+        return None
+
+
+def ask(address: Path, path: str, host: str = "localhost", timeout: float = 5.0) -> Answer:
+    """Ask once. The answer has the status 0 when it is not there after `timeout` seconds. Raises OSError as above."""
+    deadline = time.monotonic() + timeout
+    with contextlib.closing(Exchange(address, path, host)) as exchange:
+        while (left := deadline - time.monotonic()) > 0:
+            if select.select([exchange], [], [], min(left, 0.1))[0]:
+                exchange.read()
+            answer = exchange.answer()
+            if answer:
+                return answer
+    return Answer(b"", b"")
+
+
+def details(answer: Answer, path: str, host: str) -> str:
+    """What was asked and what came back, and what is likely behind it, in brackets."""
+    name = host.removeprefix("https://")
+    told = [f"asked with Host: {name}{'' if name == host else ' and X-Forwarded-Proto: https'}"]
+    location = answer.headers.get("location", "")
+    if location:
+        told.append(f"Location: {location}")
+    if answer.body:
+        told.append(f"body: {answer.body}")
+    cause = likely_cause(answer.status, location, path, host)
+    return f"({'; '.join(told)}){f' {cause}' if cause else ''}"
+
+
+def likely_cause(status: int, location: str, path: str, host: str) -> str:
+    """Why a working application may answer its health path like that, and what to do. Empty when nobody knows."""
+    name = host.removeprefix("https://")
+    if status in (400, 421):
+        return (
+            f"Perhaps the application does not accept the host {name}, as with TrustedHostMiddleware. "
+            "Set gunicorn_fastapi_health_host to one that it does"
+        )
+    if 300 <= status < 400:
+        scheme, separator, rest = location.partition("://")
+        target, _, where = rest.partition("/") if separator else (name, "", location.lstrip("/"))
+        if scheme.lower() == "https" and name == host:
+            return f"The application wants https. Set gunicorn_fastapi_health_host: https://{target or name}"
+        if f"/{where}" != path and f"/{where}".rstrip("/") == path.rstrip("/"):
+            return f"The path is /{where}. Set gunicorn_fastapi_health_path to it"
+        if separator and target != name:
+            return f"The application wants the host {target}. Set gunicorn_fastapi_health_host to it"
+        return "Perhaps the path needs a login. Set gunicorn_fastapi_health_path to one that needs none"
+    causes = {
+        401: "The path needs a login. Set gunicorn_fastapi_health_path to one that needs none",
+        403: "The path needs a login. Set gunicorn_fastapi_health_path to one that needs none",
+        404: "The application has no such path. Set gunicorn_fastapi_health_path to one that it has",
+        405: "The path takes no GET. Set gunicorn_fastapi_health_path to one that does",
+    }
+    return causes.get(status, "")
