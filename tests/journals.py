@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 from gunicorn_fastapi.log import Formatter, JournalHandler, JsonFormatter, RequestContext
-from servers import eventually
+from servers import BIN, ServerProcess, eventually, free_port
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
 SPECIFIED = "%(asctime)s - %(levelname)s - %(name)s - %(message)s"
@@ -192,3 +192,56 @@ def take(path: str, **scope: Any) -> None:
     asyncio.run(served({**SCOPE, "path": path, **scope}, 200, early=True))
     for handler in logging.getLogger("uvicorn.access").handlers:
         handler.flush()
+
+
+FILES = Path(__file__).parent.parent / "roles/gunicorn_fastapi/files"
+
+LOGGING = """
+[loggers]
+keys=root, gunicorn.error, gunicorn.access
+[handlers]
+keys=journal
+[formatters]
+keys=line
+[logger_root]
+level=INFO
+handlers=journal
+[logger_gunicorn.error]
+level=INFO
+handlers=journal
+propagate=0
+qualname=gunicorn.error
+[logger_gunicorn.access]
+level=INFO
+handlers=journal
+propagate=0
+qualname=gunicorn.access
+[handler_journal]
+class=gunicorn_fastapi.log.JournalHandler
+formatter=line
+args=("app",)
+[formatter_line]
+class=gunicorn_fastapi.log.Formatter
+format=%(asctime)s - %(levelname)s - %(name)s - %(request_id)s - %(message)s
+"""
+
+
+def serve(
+    start_server: Callable[..., ServerProcess], directory: Path, application: str, settings: str = ""
+) -> tuple[ServerProcess, int]:
+    """A server of an application, whose records are in its output by way of the role's handler; and its port."""
+    (directory / "logging.conf").write_text(LOGGING)
+    (directory / "main.py").write_text(application)
+    (directory / "gunicorn.conf.py").write_text(
+        "from gunicorn_fastapi.hooks import Hooks\nglobals().update(Hooks('app', 'release').settings({}))\n"
+        "control_socket_disable = True\nkeepalive = 1\ngraceful_timeout = 10\n"
+        "worker_class = 'gunicorn_fastapi.worker.DrainingUvicornWorker'\nlogconfig = 'logging.conf'\n" + settings
+    )
+    port = free_port()
+    server = start_server(
+        [str(BIN / "gunicorn"), "main:app", "--bind", f"127.0.0.1:{port}"],
+        directory=directory,
+        environment={"PYTHONPATH": str(FILES), "LISTEN_FDS": "0"},
+    )
+    server.wait_for("Application startup complete")
+    return server, port

@@ -9,7 +9,7 @@ import pytest
 from gunicorn_fastapi.log import Formatter, JournalHandler, JsonFormatter, Request, RequestContext
 from gunicorn_fastapi.log.request import answered
 from gunicorn_fastapi.log.words import TARGET
-from journals import FORMATTERS, SCOPE, Attach, Cycle, FakeJournal, answer, fail, served, take
+from journals import FORMATTERS, Attach, Cycle, FakeJournal, answer, served, take
 
 
 def test_quiet_paths_are_logged_when_they_fail(journal: FakeJournal, attach: Attach) -> None:
@@ -59,20 +59,6 @@ def test_a_line_that_is_taken_before_uvicorn_tells_it_is_the_same(
                     taken, ordinary = journal.wait_for(expected)[-2:]
                     assert taken == ordinary
     assert len(journal.records) == expected
-
-
-def test_a_request_whose_client_has_gone_is_not_logged(journal: FakeJournal, attach: Attach) -> None:
-    handler = attach(JournalHandler("app"), Formatter("%(message)s"))
-    cycle = Cycle(SCOPE)
-    cycle.disconnected = True
-
-    async def app(_scope: Any, _receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200})
-
-    asyncio.run(RequestContext(app)(cycle.scope, None, cycle.send))
-    handler.flush()
-    fail()
-    assert "LookupError" in journal.wait_for(1)[0]["MESSAGE"]
 
 
 @pytest.mark.parametrize("type_", ["lifespan", "websocket"])

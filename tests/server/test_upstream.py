@@ -33,3 +33,8 @@ def test_the_master_has_its_sockets_in_listeners() -> None:
 
 def test_systemd_is_told() -> None:
     assert parameters(systemd.sd_notify)[:2] == ["state", "logger"]
+
+
+def test_who_has_left_is_an_error_of_the_connection() -> None:
+    assert upstream.CLIENT_DISCONNECTED.__module__ == "uvicorn.protocols.utils"
+    assert issubclass(upstream.CLIENT_DISCONNECTED, OSError)

@@ -142,8 +142,8 @@ class Answering(HttpToolsProtocol):
         self.guard.warn(self.client, f"Refused with {refusal.status}: {refusal}")
         answer = framing.answer(refusal, self.server_state.default_headers)
         if self._reading and not self._drop_latest():
-            cycle = self.cycle
-            cycle.disconnected = True
+            cycle: Any = self.cycle
+            cycle.disconnected, cycle.refused = True, refusal.status
             cycle.message_event.set()
             if cycle.response_started:
                 self.transport.close()

@@ -9,12 +9,16 @@ import termios
 from collections.abc import Callable, Collection
 from typing import Any
 
+import uvicorn.protocols.utils
 from gunicorn import systemd  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.config import KNOWN_SETTINGS  # type: ignore[import-untyped]
 
 BOOT_ERROR: int = Arbiter.WORKER_BOOT_ERROR
 """The status of a worker whose application did not start: gunicorn ends instead of trying again."""
+
+CLIENT_DISCONNECTED: type[OSError] = getattr(uvicorn.protocols.utils, "ClientDisconnected", OSError)
+"""What ends a WebSocket without an error when its client has left; uvicorn has it since 0.28.1."""
 
 # --- gunicorn's settings ----------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""An id for each request, and its access line before uvicorn puts it into words."""
+"""An id for each request, its access line before uvicorn puts it into words, and few words for who leaves."""
 
 import logging
 import random
@@ -6,8 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from gunicorn_fastapi.log import leaving
 from gunicorn_fastapi.log.handler import JournalHandler
 from gunicorn_fastapi.log.request import Request, current
+from gunicorn_fastapi.upstream import CLIENT_DISCONNECTED
 
 REQUEST_ID = b"x-request-id"
 _VALID_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
@@ -26,15 +28,19 @@ class RequestContext:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
+        kind = scope["type"]
+        if kind == "lifespan":
             await self.app(scope, receive, send)
             return
         identifier = _incoming_id(scope["headers"]) or f"{random.getrandbits(64):016x}"
         request = Request(identifier)
         # Never reset: the server's own records about this request come after the application has returned.
         current.set(request)
+        if kind == "websocket":
+            await self._talk(scope, receive, send, request)
+            return
         header = (REQUEST_ID, identifier.encode())
-        # Where uvicorn keeps whether it logs this request.
+        # Where uvicorn keeps whether it logs this request, and whether its client has left.
         cycle: Any = getattr(send, "__self__", None)
         if cycle is not None and scope["type"] == "http":
             cycle.request = request  # for who tells what was being answered when it was ended
@@ -53,7 +59,61 @@ class RequestContext:
                     cycle.access_log = not _take(scope, request, message["status"])
             await send(message)
 
-        await self.app(scope, receive, send_with_id)
+        body = None
+        if getattr(cycle, "more_body", False):
+            receive = body = leaving.Body(receive)
+        try:
+            await self.app(scope, receive, send_with_id)
+        except BaseException as error:
+            if not getattr(cycle, "disconnected", False) or not leaving.is_departure(error):
+                raise
+            if cycle.response_started and not (body and cycle.more_body):
+                leaving.log(scope, request, "during the answer")
+        finally:
+            if getattr(cycle, "disconnected", False):
+                _tell_of_departure(scope, request, cycle, body)
+
+    async def _talk(self, scope: Any, receive: Any, send: Any, request: Request) -> None:
+        """The application's part in a WebSocket."""
+        code = 0
+        accepted = False
+
+        async def receive_and_note() -> Any:
+            nonlocal code
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                code = message.get("code") or 1005
+            return message
+
+        async def send_and_note(message: Any) -> None:
+            nonlocal code, accepted
+            try:
+                await send(message)
+            except OSError:
+                code = code or 1006
+                raise
+            accepted = accepted or message["type"] == "websocket.accept"
+
+        try:
+            await self.app(scope, receive_and_note, send_and_note)
+        except BaseException as error:
+            if not code or not leaving.is_departure(error):
+                raise
+            leaving.log(scope, request, f"with {code}" if accepted else "before the handshake")
+            if not accepted:
+                raise CLIENT_DISCONNECTED from None
+
+
+def _tell_of_departure(scope: Any, request: Request, cycle: Any, body: leaving.Body | None) -> None:
+    """Log a request whose client had left when it ended, unless that made no difference."""
+    refused: int = getattr(cycle, "refused", 0)
+    if not refused:
+        if body and cycle.more_body:
+            leaving.log(scope, request, body.how_far(scope, cycle))
+        elif not cycle.response_started:
+            leaving.log(scope, request, "before the answer")
+    if cycle.access_log and not cycle.response_started:
+        leaving.log_access(scope, refused or leaving.LEFT)
 
 
 def _incoming_id(headers: Sequence[tuple[bytes, bytes]]) -> str:

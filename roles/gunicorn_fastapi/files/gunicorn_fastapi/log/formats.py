@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from gunicorn_fastapi.log.request import (
     JOURNAL_NAMES,
@@ -43,6 +43,10 @@ class Formatter(logging.Formatter):
     def __init__(self, fmt: str | None = None, datefmt: str | None = None, style: Any = "%") -> None:
         super().__init__(fmt, datefmt, style)
         self._seconds = Seconds("%Y-%m-%d %H:%M:%S", time.localtime)
+        # What is the same in all access lines is filled in once.
+        self._access = fmt or "%(message)s"
+        if "%%" not in self._access:
+            self._access = self._access.replace("%(levelname)s", "INFO").replace("%(name)s", "uvicorn.access")
         self.short_cut = type(self) is Formatter and datefmt is None and style == "%" and self._needs_no_record()
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 (logging's name)
@@ -58,7 +62,7 @@ class Formatter(logging.Formatter):
     def format_access(self, line: AccessLine, access: Answered) -> str:
         """What format() makes of the record of this request, where there is a ``short_cut``."""
         created, request = line[0], line[2]
-        return cast(str, self._fmt) % {
+        return self._access % {
             "asctime": f"{self._seconds.text(created)},{int(created % 1 * 1000):03d}",
             "levelname": "INFO",
             "name": "uvicorn.access",
@@ -108,13 +112,16 @@ class JsonFormatter(logging.Formatter):
         return self._encode(line | {"pid": record.process} | self._static)
 
     def format_access(self, line: AccessLine, access: Answered) -> str:
-        """What format() makes of the record of this request, where there is a ``short_cut``."""
+        """What format() makes of the record of this request, where there is a ``short_cut``.
+
+        Client and path are percent-encoded: nothing in them needs an escape.
+        """
         created, now, request, *_ = line
         client, method, path, _, status = access
         return (
             f'{{"time":"{self._seconds.text(created)}.{int(created % 1 * 1000):03d}Z",'
             f'"level":"INFO","logger":"uvicorn.access","message":{_quote(WORDS % access)},"request_id":"{request.id}",'
-            f'"client":{_quote(client.rpartition(":")[0])},"method":{_quote(method)},'
-            f'"path":{_quote(path.partition("?")[0])},"status":{status},"duration_ms":{request.milliseconds(now)},'
+            f'"client":"{client.rpartition(":")[0]}","method":"{method}",'
+            f'"path":"{path.partition("?")[0]}","status":{status},"duration_ms":{request.milliseconds(now)},'
             f'"pid":{os.getpid()}{self._end}'
         )
