@@ -41,7 +41,7 @@ options:
     type: dict
     required: true
     description:
-      - RV(manifest) and rendered files of the release that is in service, to tell what would change.
+      - C(manifest) and rendered files of the release that is in service, to tell what would change.
 author: the gunicorn_fastapi maintainers (@gunicorn-fastapi)
 """
 
@@ -62,7 +62,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-release: {type: str, returned: always, description: Name of the release, 40 hexadecimal digits.}
+release: {type: str, returned: always, description: "Name of the release, 40 hexadecimal digits."}
 archive: {type: str, returned: always, description: Path of the archive on the controller.}
 virtualenv: {type: str, returned: always, description: Name of the virtualenv; equal requirements have an equal one.}
 size: {type: int, returned: always, description: Bytes of the release before its requirements.}

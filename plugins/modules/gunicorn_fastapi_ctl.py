@@ -32,7 +32,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 said: {type: list, elements: str, returned: always, description: What it told the operator.}
-answer: {type: dict, returned: always, description: Its answer, such as the state of the service.}
+answer: {type: dict, returned: always, description: "Its answer, such as the state of the service."}
 """
 
 import json

@@ -14,7 +14,7 @@ options:
     type: str
     required: true
     description:
-      - Files as they have to be, each with RV(path), RV(mode) and RV(content), as a list in JSON. In one piece that
+      - Files as they have to be, each with C(path), C(mode) and C(content), as a list in JSON. In one piece that
         is not for the system's log.
 author: the gunicorn_fastapi maintainers (@gunicorn-fastapi)
 """

@@ -12,7 +12,7 @@ description:
 options:
   name: {type: str, required: true, description: Name of the application.}
   directory: {type: path, required: true, description: Directory of its releases.}
-  python: {type: str, required: true, description: The interpreter to use, a name or a path.}
+  python: {type: str, required: true, description: "The interpreter to use, a name or a path."}
   bind: {type: list, elements: str, required: true, description: The addresses it is to have.}
   addresses:
     type: str
@@ -26,7 +26,7 @@ options:
   installed:
     type: str
     description:
-      - Files as they have to be, each with RV(path), RV(mode) and RV(content), as a list in JSON. All of them belong
+      - Files as they have to be, each with C(path), C(mode) and C(content), as a list in JSON. All of them belong
         to root. In one piece that is not for the system's log.
 author: the gunicorn_fastapi maintainers (@gunicorn-fastapi)
 """
@@ -44,12 +44,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 init: {type: str, returned: always, description: Name of the program that runs as process 1.}
-systemd: {type: int, returned: always, description: Version of systemd, 0 without it.}
+systemd: {type: int, returned: always, description: "Version of systemd, 0 without it."}
 system: {type: str, returned: always, description: Name of the distribution and its version.}
-python: {type: str, returned: always, description: Version of the interpreter, empty without it.}
+python: {type: str, returned: always, description: "Version of the interpreter, empty without it."}
 python_path: {type: str, returned: always, description: Absolute path of the interpreter.}
 holders: {type: list, elements: dict, returned: always, description: Who else has the addresses.}
-refusal: {type: str, returned: always, description: Why the name cannot be had, empty when it can.}
+refusal: {type: str, returned: always, description: "Why the name cannot be had, empty when it can."}
 marked: {type: bool, returned: always, description: Whether root's record says that the name is the application's.}
 there: {type: list, elements: str, returned: always, description: What has the name.}
 user: {type: bool, returned: always, description: Whether the application's user is there.}
@@ -57,8 +57,8 @@ outdated: {type: list, elements: str, returned: always, description: Paths of O(
 enabled: {type: bool, returned: always, description: Whether the service and its address start at boot.}
 uv: {type: bool, returned: always, description: Whether uv is there.}
 free: {type: int, returned: always, description: Bytes that a release may take.}
-current: {type: str, returned: always, description: The release that the unit names, empty without one.}
-settled: {type: str, returned: always, description: The release to which a handover would do nothing, empty without.}
+current: {type: str, returned: always, description: "The release that the unit names, empty without one."}
+settled: {type: str, returned: always, description: "The release to which a handover would do nothing, empty without."}
 releases: {type: list, elements: str, returned: always, description: Names of the complete releases.}
 configuration: {type: dict, returned: always, description: Content of the current release's rendered files.}
 files: {type: dict, returned: always, description: Digests of the current release's files.}
