@@ -36,7 +36,11 @@ def is_launcher(path: Path) -> bool:
 RULES: list[tuple[Callable[[Path], bool], str, str]] = [
     (is_module, "validate-modules:missing-gplv3-license", "the collection's license is MIT"),
     (assigns_underscore, "pylint:disallowed-name", "_ is what is not used; nothing here is translated"),
-    (asks_for_the_very_type, "pylint:unidiomatic-typecheck", "on the way of each record, where a subclass takes the slow one"),
+    (
+        asks_for_the_very_type,
+        "pylint:unidiomatic-typecheck",
+        "for each record; a subclass takes the slow way",
+    ),
     (is_launcher, "shebang", "not a module; what it starts is isolated (-IS)"),
 ]
 

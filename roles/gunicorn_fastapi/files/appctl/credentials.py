@@ -51,7 +51,7 @@ def undecryptable(wanted: list[tuple[str, Path]]) -> str:
     for name, path in wanted:
         status, _, errors = finish(("systemd-creds", "decrypt", f"--name={name}", str(path), "-"), 30)
         if status:
-            reason = errors.strip().split("\n")[-1] or how_it_ended(status)
+            reason = errors.strip().rsplit("\n", 1)[-1] or how_it_ended(status)
             return f"the credential {name} cannot be decrypted: {reason}"
     return ""
 

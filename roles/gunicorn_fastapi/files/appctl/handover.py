@@ -139,7 +139,7 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
                 talk.say(app, f"release {short(release)}: {app.service} started in {took}", release)
         outcome = "done"
     except BaseException as failure:
-        why = (str(failure) or type(failure).__name__).split("\n")[0]
+        why = (str(failure) or type(failure).__name__).split("\n", 1)[0]
         raise
     finally:
         record(app, before, release, outcome, why, time.monotonic() - begin)

@@ -70,7 +70,7 @@ class Held:
     def too_many(self) -> Iterator[Any]:
         """Those who have to go, until the rest is within the bound."""
         while self.total > self.bound:
-            connection = next(iter(self._sizes))
+            connection = next(iter(self._sizes), None)
             self.keep(connection, 0)
             yield connection
 
