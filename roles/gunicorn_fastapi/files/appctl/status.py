@@ -69,6 +69,7 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
     is_root = os.geteuid() == 0
     up = unit["ActiveState"] == "active"
     failed = {} if up else backoff.failed_before(app)
+    handovers, damaged = history.read(app.history) if is_root else ([], 0)
     state = {
         "name": app.name,
         "release": releases.running(app, app.service) or releases.current(app),
@@ -86,7 +87,8 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
         "candidate": releases.running(app, app.instance_service(CANDIDATE)),
         # Only root may look into the releases and the history.
         "previous": releases.previous(app) if is_root else None,
-        "handovers": history.read(app.history)[0][-HANDOVERS:] if is_root else [],
+        "handovers": handovers[-HANDOVERS:],
+        "damaged": damaged,
     }
     for line in words(state):
         talk.out(line)
@@ -122,6 +124,8 @@ def words(state: dict[str, Any]) -> list[str]:
     for entry in state["handovers"]:
         before, after = short(str(entry.get("from") or "-")), short(str(entry.get("to")))
         lines.append(f"  {entry.get('time')}  {before:12} -> {after}  {entry.get('outcome')} {entry.get('reason')}")
+    if state["damaged"]:
+        lines.append(f"  history   {state['damaged']} damaged lines are left out of it")
     return lines
 
 
