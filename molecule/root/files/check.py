@@ -181,7 +181,7 @@ def death_as_the_service() -> None:
     in_service(GOOD)
     attack("die")
     said = ctl("handover", ATTACKING, status=1)
-    expect("the service alone dies" in said, f"the reason is missing: {said}")
+    expect(f"failed on it and serves {GOOD[:12]} again: " in said, f"what happened is not told: {said}")
     expect(shown("ActiveState") == "active", "the service is down")
     status_is_true(GOOD)
     answers()
