@@ -131,6 +131,7 @@ def test_an_address_twice(other: str) -> None:
         (["/var/lib/fastapi/a.sock"], "others than root can write to /var/lib/fastapi/. Choose a path such as"),
         (["/tmp/a.sock"], "others than root can write to /tmp/"),
         (["/run/fastapi/main.sock"], "/run/fastapi is for the private addresses"),
+        (["/run/shop/main.sock"], "main.sock is what a private address is called"),
     ],
 )
 def test_addresses_that_exclude_each_other_or_are_no_place_for_root(bind: list[str], said: str) -> None:

@@ -128,6 +128,9 @@ def wrong_with_path(path: str, application: str) -> str:
             return f"others than root can write to {place}. Choose a path such as /run/{application}.sock."
     if path.startswith(f"/run/{application}/"):
         return f"/run/{application} is for the private addresses. Choose a path such as /run/{application}.sock."
+    name = path.rpartition("/")[2]
+    if name in ("main.sock", "candidate.sock", "preflight.sock"):
+        return f"{name} is what a private address is called. Choose a path such as /run/{application}.sock."
     return ""
 
 
