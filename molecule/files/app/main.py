@@ -62,15 +62,16 @@ async def healthz() -> dict[str, str]:
 
 @app.get("/stream")
 async def stream(seconds: int) -> StreamingResponse:
-    """One line a second."""
+    """One line a second. Its end is announced, so a stop leaves it its time."""
+    lines = [*(f"{NAME} {number}\n" for number in range(seconds)), "end\n"]
 
-    async def lines() -> AsyncIterator[str]:
-        for number in range(seconds):
-            yield f"{NAME} {number}\n"
+    async def body() -> AsyncIterator[str]:
+        for line in lines[:-1]:
+            yield line
             await asyncio.sleep(1)
-        yield "end\n"
+        yield lines[-1]
 
-    return StreamingResponse(lines(), media_type="text/plain")
+    return StreamingResponse(body(), media_type="text/plain", headers={"content-length": str(sum(map(len, lines)))})
 
 
 @app.websocket("/ws")
