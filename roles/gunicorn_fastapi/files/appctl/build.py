@@ -9,6 +9,7 @@ import contextlib
 import grp
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -25,6 +26,9 @@ from appctl.releases import short
 REQUEST_MAX = 64 * 1024 * 1024
 """Characters of a request, credentials included."""
 
+ARCHIVE = re.compile(r"[0-9a-f]{40}-[0-9]{1,12}\.tar\.gz")
+"""An archive in the directory for those: its release, and a number of the run that has sent it."""
+
 FORGOTTEN = 3600.0
 """Seconds after which nobody comes back for an archive that was sent."""
 
@@ -36,6 +40,7 @@ class Request:
         try:
             self.release = str(asked["release"])
             self.virtualenv = str(asked["virtualenv"])
+            self.archive = str(asked["archive"])
             self.python = str(asked["python"])
             self.index = [str(word) for word in asked.get("index", [])]
             self.uv = fetch.Uv(str(asked["uv"]["version"]), str(asked["uv"]["list"]))
@@ -44,6 +49,8 @@ class Request:
             raise CtlError(f"build: the request on standard input has no {error}") from None
         if not (releases.ID.fullmatch(self.release) and releases.ID.fullmatch(self.virtualenv)):
             raise CtlError("build: the request names no release and virtualenv by their digests")
+        if not ARCHIVE.fullmatch(self.archive):
+            raise CtlError("build: the request names no archive that was sent")
 
 
 def command_build(app: App, arguments: argparse.Namespace) -> dict[str, object]:
@@ -54,8 +61,12 @@ def command_build(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     except ValueError:
         raise CtlError("build: the request on standard input is no JSON") from None
     with lock.lock(app, f"the build of {short(request.release)}", arguments.lock_wait):
-        # Whoever had the lock may have built it.
-        return {"changed": build(app, request), "release": request.release}
+        try:
+            # Whoever had the lock may have built it.
+            return {"changed": build(app, request), "release": request.release}
+        finally:
+            # This run's own: another one that waits for the lock has sent another.
+            (app.incoming / request.archive).unlink(missing_ok=True)
 
 
 def add_build(command: argparse.ArgumentParser) -> None:
@@ -74,7 +85,7 @@ def build(app: App, request: Request) -> bool:
         talk.say(app, f"release {short(release)} is not complete, so it is built again: {why}", release)
     clear(app)
     with _workshop(app) as work:
-        unpack.unpack(app.incoming / f"{release}.tar.gz", release, work / "release")
+        unpack.unpack(app.incoming / request.archive, release, work / "release")
         made = work / "release"
         (made / "manifest.building").rename(made / "manifest.json")
         manifest = unpack.read_manifest(made / "manifest.json")
@@ -94,7 +105,6 @@ def build(app: App, request: Request) -> bool:
         _finish_release(app, made, request)
         run("sync", "--file-system", str(work), timeout=600)
         _put_in_place(app, work, request, reused)
-    (app.incoming / f"{release}.tar.gz").unlink(missing_ok=True)
     why = complete.why_not(app, release)
     if why:
         raise CtlError(f"release {short(release)} was built and is not complete: {why}")
