@@ -103,11 +103,11 @@ def _acquire(app: App, what: str, wait: float) -> int:
             continue
         if time.monotonic() >= deadline:
             raise CtlError(
-                f"{app.name}: {_words(app)} is under way, and {what} waited {wait:.0f} s for it. Wait until it is over, "
-                "or allow more time (gunicorn_fastapi_lock_wait)"
+                f"{app.name}: {_words(app)} is under way, and {what} waited {round(wait, 1):g} s for it. "
+                "Wait until it is over, or allow more time (gunicorn_fastapi_lock_wait)"
             )
         if not told:
-            talk.out(f"{what} waits for {_words(app)}, at most {wait:.0f} s")
+            talk.out(f"{what} waits for {_words(app)}, at most {round(wait, 1):g} s")
             told = True
         time.sleep(LOOK)
 
