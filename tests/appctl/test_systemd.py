@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from appctl import systemd
 from appctl.process import CtlError
-from appctl.systemd import belongs, children, control_groups, main_process, number, process, show
+from appctl.systemd import belongs, children, control_group, group_in, main_process, number, process, show
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_process_is_signalled_by_its_descriptor(sleeper: subprocess.Popen[bytes]) -> None:
-    with process(sleeper.pid, control_groups("self")[-1]) as opened:
+    with process(sleeper.pid, control_group("self")) as opened:
         assert not opened.has_ended()
         opened.signal(signal.SIGTERM)
         assert sleeper.wait() == -signal.SIGTERM
@@ -108,7 +108,7 @@ def test_a_main_process_of_another_unit_is_not_believed(
 ) -> None:
     manager({"MainPID": str(sleeper.pid), "ControlGroup": "/shop.slice/shop.service"})
     groups = {str(sleeper.pid): "/shop.slice/shop.service"}
-    monkeypatch.setattr(systemd, "control_groups", lambda pid: ["/", groups.get(str(pid), "")])
+    monkeypatch.setattr(systemd, "control_group", lambda pid: groups.get(str(pid), ""))
     with main_process("shop.service") as main:
         assert main.pid == sleeper.pid
     for other in ("/shop.slice/shop.service2", "/system.slice/ssh.service", "/shop.slice", "/", ""):
@@ -148,7 +148,15 @@ def test_children_are_those_of_one_process(sleeper: subprocess.Popen[bytes]) -> 
     assert children(2**22 + 1) == set()
 
 
-def test_a_process_has_a_group_in_each_hierarchy(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = b"9:name=systemd:/\n8:pids:/\n4:memory:/else\n0::/shop.slice/shop.service\n"
-    monkeypatch.setattr(systemd, "read_bounded", lambda *_: text)
-    assert systemd.control_groups(7) == ["/", "/shop.slice/shop.service"]
+@pytest.mark.parametrize(
+    ("text", "group"),
+    [
+        ("0::/shop.slice/shop.service\n", "/shop.slice/shop.service"),
+        ("9:name=systemd:/\n4:memory:/x/y\n0::/shop.slice/shop.service\n", "/shop.slice/shop.service"),
+        ("9:name=systemd:/shop.slice/shop.service\n0::/\n", "/shop.slice/shop.service"),
+        ("0::/\n", "/"),
+        ("", ""),
+    ],
+)
+def test_a_control_group_is_found_in_either_hierarchy(text: str, group: str) -> None:
+    assert group_in(text) == group

@@ -33,6 +33,7 @@ COMMANDS = {
     "rollback": Command("background", "command_rollback", "add_rollback"),
     "restart": Command("background", "command_restart", "add_lock_wait"),
     "prune": Command("prune", "command_prune", "add_prune"),
+    "uninstall": Command("uninstall", "command_uninstall", "add_uninstall"),
     # What units and playbooks ask.
     "build": Command("build", "command_build", "add_build", hidden=True),
     "probe": Command("health", "command_probe", "add_probe", hidden=True),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from appctl.exchange import HEALTHY, UNHEALTHY, Answer, Exchange, details, verdict
 from appctl.process import CtlError
-from appctl.systemd import Process, children, control_groups, process
+from appctl.systemd import Process, children, control_group, process
 
 DEATHS = 3
 """Workers that may die before the first answer; one may have bad luck, three have a reason."""
@@ -31,8 +31,7 @@ class UnhealthyError(CtlError):
 
 def own_main(pid: int) -> contextlib.AbstractContextManager[Process]:
     """The main process of our own unit. systemd runs us beside it, so another unit's number is not believed."""
-    own = max(control_groups("self"), key=len, default="")  # in the hierarchy that systemd uses
-    return process(pid, own.removesuffix("/.control"))
+    return process(pid, control_group("self").removesuffix("/.control"))
 
 
 def recycle(pid: int, timeout: float) -> None:

@@ -88,7 +88,7 @@ def process(pid: int, group: str = "") -> Iterator[Process]:
     try:
         opened = Process(pid, descriptor)
         # In this order: as long as it has not ended, its number has not gone to another.
-        if (group and not any(belongs(own, group) for own in control_groups(pid))) or opened.has_ended():
+        if (group and not belongs(control_group(pid), group)) or opened.has_ended():
             raise ProcessLookupError(f"process {pid} has ended, or is not one of {group}")
         yield opened
     finally:
@@ -105,17 +105,20 @@ def main_process(unit: str) -> Iterator[Process]:
         yield main
 
 
-def control_groups(pid: int | str) -> list[str]:
-    """The control groups of a process in the hierarchies that systemd may use. None when it has ended.
-
-    A host that has both has the unit in one of them alone.
-    """
-    found = []
+def control_group(pid: int | str) -> str:
+    """The control group of a process, as systemd names it. Empty when it has ended."""
     with contextlib.suppress(OSError):
-        for line in read_bounded(Path(f"/proc/{pid}/cgroup"), 65536).decode(errors="replace").split("\n"):
-            hierarchy, colon, path = line.partition(":")[2].partition(":")
-            if colon and hierarchy in ("", "name=systemd"):
-                found.append(path)
+        return group_in(read_bounded(Path(f"/proc/{pid}/cgroup"), 65536).decode(errors="replace"))
+    return ""
+
+
+def group_in(text: str) -> str:
+    """The control group of systemd's in a /proc/PID/cgroup. Where there are two hierarchies, one has nothing in it."""
+    found = ""
+    for line in text.split("\n"):
+        hierarchy, _, path = line.partition(":")[2].partition(":")
+        if hierarchy in ("", "name=systemd") and len(path) > len(found):
+            found = path
     return found
 
 

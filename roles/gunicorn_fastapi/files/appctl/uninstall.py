@@ -1,0 +1,266 @@
+"""An application goes from its host: first all is looked at, then removed in an order that a second run can finish."""
+
+import argparse
+import contextlib
+import errno
+import grp
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from appctl import addresses, answering, lock, systemd, talk
+from appctl.app import App
+from appctl.background import add_lock_wait
+from appctl.disk import read_bounded
+from appctl.ours import Ours
+from appctl.process import CtlError, run
+
+STOPPING = 3600.0
+"""Seconds to wait for systemd. The units bound their stops by themselves."""
+
+MADE = ("releases", "virtualenvs", "credentials", "incoming", "wheelhouse", "history.jsonl", "current")
+"""What is in /opt/NAME. Where that is a link, other things may be in its target."""
+
+
+class Found(NamedTuple):
+    """What there is of an application."""
+
+    made: list[str]
+    units: list[Path]
+    """Files of its units."""
+    additions: list[Path]
+    """Directories of what operators have added to them."""
+    public: list[addresses.Address]
+
+
+def command_uninstall(app: App, arguments: argparse.Namespace) -> dict[str, object]:
+    """Remove the application from this host. What it has written stays, unless --remove-state is given."""
+    ours = Ours(app.name, app.base)
+    with lock.lock(app, "the uninstallation", arguments.lock_wait):
+        found = look(app, ours)
+        ours.add(*found.made)  # a version without records made it, maybe; the second run of this may need it
+        answering_before = answering.listeners(found.public)
+        stop(app, found)
+        still = answering.holders(answering_before)
+        remove(app, ours, found, arguments.remove_state)
+    for line in still:
+        talk.out(f"warning: {line}, to which the application has passed it. End that process", error=True)
+    for line in what_stays(app, ours):
+        talk.out(line)
+    return {"changed": True}
+
+
+def look(app: App, ours: Ours) -> Found:
+    """What there is, before anything changes. Raises CtlError for what has to be cleared up by hand."""
+    there = list(ours.there())
+    made = ours.made() or (ours.standard() if ours.former() else [])
+    foreign = ours.foreign()
+    if foreign:
+        raise CtlError(
+            f"{app.name}: nothing was removed. There is {', '.join(foreign)}, and nothing shows that this role made "
+            "that. Remove it by hand, or give the name of the application"
+        )
+    places = [app.base / thing.lstrip("/") for thing in there if "/systemd/" in thing]
+    additions = [path for path in places if path.suffix == ".d" and app.system in path.parents]
+    units = [path for path in places if path not in additions]
+    others = strangers(app, [path.name for path in units])
+    if others:
+        raise CtlError(
+            f"{app.name}: nothing was removed. As the application's user, or within its limits, there runs "
+            f"{', '.join(others)}. Stop that first"
+        )
+    for link in (app.root, ours.state):
+        if link.is_symlink() and link.lstat().st_uid != ours.owner:
+            raise CtlError(f"{app.name}: nothing was removed. {link} is a link that root has not made. Remove it first")
+    public = [a for held in addresses.layout(app, addresses.units(app)).values() for a in held]
+    return Found(made, units, additions, public)
+
+
+def strangers(app: App, units: list[str]) -> list[str]:
+    """Processes of the application's user, or in its slice, that none of its own units has."""
+    user = Ours(app.name).user()
+    found = []
+    for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
+        group = systemd.control_group(process.name)
+        if any(systemd.belongs(group, f"/{app.slice}/{unit}") for unit in units):
+            continue
+        if systemd.belongs(group, f"/{app.slice}") or (user and user.pw_uid in users_of(process)):
+            found.append(answering.named(int(process.name)))
+    return found
+
+
+def users_of(process: Path) -> set[int]:
+    """The users whose rights a process has or can take."""
+    with contextlib.suppress(OSError):
+        for line in read_bounded(process / "status", 65536).decode("ascii", "replace").split("\n"):
+            if line.startswith("Uid:"):
+                return {int(word) for word in line.split()[1:]}
+    return set()
+
+
+def stop(app: App, found: Found) -> None:
+    """Stop everything in one step, so that no client starts the service again, and see that it has stopped."""
+    names = sorted({path.name for path in found.units if path.suffix != ".d"})
+    if names:
+        run("systemctl", "stop", *names, timeout=STOPPING)
+    left = [named for named in names if systemd.active(named)]
+    if left:
+        raise CtlError(
+            f"{app.name}: {', '.join(left)} did not stop, and nothing was removed (systemctl status {left[0]})"
+        )
+
+
+def remove(app: App, ours: Ours, found: Found, state: bool) -> None:
+    """Take everything away. Raises CtlError at what cannot be; the next run goes on from there."""
+    steps: list[tuple[Path, Callable[[], None]]] = [
+        *((path, lambda path=path: forget(path)) for path in links_of_targets(app)),
+        *((path, lambda path=path: forget(path)) for path in found.units),
+        *((Path(a.text), lambda a=a: forget_socket(Path(a.text))) for a in found.public if not a.host),
+        (app.root, lambda: empty(app.root)),
+        (app.cache, lambda: whole(app.cache)),
+        (app.base / "var/cache" / app.name, lambda: whole(app.base / "var/cache" / app.name)),
+        (ours.state, lambda: whole(ours.state) if state else close(ours.state, ours.owner)),
+    ]
+    for path, step in steps:
+        try:
+            step()
+        except OSError as error:
+            raise CtlError(
+                f"{app.name}: {path} could not be removed: {error}. Clear that up, and uninstall again"
+            ) from None
+    names = sorted({path.name for path in found.units if path.suffix != ".d"})
+    run("systemctl", "daemon-reload")
+    if names:
+        run("systemctl", "reset-failed", *names, check=False)
+    remove_user(app, ours, found.made)
+    command = app.base / "usr/local/sbin" / f"{app.name}ctl"
+    kept = [str(path) for path in (ours.state, *found.additions) if os.path.lexists(path)]
+    kept = [f"/{Path(path).relative_to(app.base)}" for path in kept]
+    whole(app.runtime)  # with the lock; whoever waits for it looks whether it is still there
+    ours.write([*kept, f"/{command.relative_to(app.base)}"])
+    forget(command)
+    if kept:
+        ours.write(kept)
+    else:
+        forget(ours.record)
+
+
+def links_of_targets(app: App) -> list[Path]:
+    """What had the application started at boot."""
+    return [
+        app.system / f"{target}.target.wants" / unit
+        for target, unit in (("multi-user", app.service), ("sockets", app.socket))
+    ]
+
+
+def forget(path: Path) -> None:
+    """Remove a file, a link, or the directory of a unit's drop-ins in /run."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def forget_socket(path: Path) -> None:
+    """Remove the name of a unix socket that nobody listens on any more."""
+    if os.path.lexists(path) and stat.S_ISSOCK(path.lstat().st_mode):
+        path.unlink()
+
+
+def whole(path: Path) -> None:
+    """Remove a directory with all that is in it, by descriptors, so that no link in it is followed.
+
+    Where root has put a link in its place, the content of its target goes, and the link.
+    """
+    if not os.path.lexists(path):
+        return
+    clear(path, None)
+    if path.is_symlink():
+        path.unlink()
+        return
+    try:
+        path.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        talk.out(f"{path} is a mount point, and stays. It is empty now")
+
+
+def empty(root: Path) -> None:
+    """Remove /opt/NAME. Where it is a link, what this role made in its target goes, and the target when it is empty."""
+    if not root.is_symlink():
+        whole(root)
+        return
+    target = root.resolve()
+    if target.is_dir():
+        clear(target, MADE)
+        with contextlib.suppress(OSError):  # it is a mount point, or has something else in it
+            target.rmdir()
+        if target.exists() and os.listdir(target):  # noqa: PTH208 (names alone)
+            talk.out(f"{target}, to which {root} was a link, stays: it has other things in it")
+    root.unlink()
+
+
+def clear(directory: Path, names: tuple[str, ...] | None) -> None:
+    """Remove what is in a directory; only what is named in `names`, if that is given."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in os.listdir(descriptor):  # noqa: PTH208 (by descriptor)
+            if names is not None and name not in names and not name.endswith(".building"):
+                continue
+            if stat.S_ISDIR(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                shutil.rmtree(name, dir_fd=descriptor)
+            else:
+                os.unlink(name, dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def close(state: Path, owner: int) -> None:
+    """Give the directory of what the application has written to root, and let nobody else in.
+
+    The next system user may get the number of the one that goes, and must not get its files. What is in it stays as it
+    is; systemd gives all of it to the application's user again when the application is installed again.
+    """
+    if not os.path.lexists(state):
+        return
+    descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, 0o700)
+        os.fchown(descriptor, owner, owner)
+    finally:
+        os.close(descriptor)
+
+
+def remove_user(app: App, ours: Ours, made: list[str]) -> None:
+    """Remove the user and its group."""
+    if ours.user() and f"user {app.name}" in made:
+        run("userdel", app.name)
+    if f"group {app.name}" in made and any(group.gr_name == app.name for group in grp.getgrall()):
+        run("groupdel", app.name)
+
+
+def what_stays(app: App, ours: Ours) -> list[str]:
+    """What is left on the host, in words."""
+    lines = [f"{app.name} is removed"]
+    for thing in ours.made() or []:
+        why = "made by hand"
+        if thing == f"/var/lib/{app.name}":
+            why = "what it has written (--remove-state, or -e remove_state=true, removes it)"
+        if os.listdir(app.base / thing.lstrip("/")):  # noqa: PTH208 (names alone)
+            lines.append(f"{thing} stays: {why}")
+    others = sorted(path.stem for path in ours.record.parent.glob("*.json") if path != ours.record)
+    users = f"{', '.join(others)} may use them" if others else "no application on record uses them"
+    shared = [app.base / "usr/local/lib/gunicorn_fastapi", app.base / "var/cache/gunicorn_fastapi"]
+    there = [str(path) for path in shared if path.exists()]
+    if there:
+        lines.append(f"{' and '.join(there)} stay: the control command, uv and its cache for all applications; {users}")
+    return lines
+
+
+def add_uninstall(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--remove-state", action="store_true", help="what it has written goes, too")
+    add_lock_wait(command)
