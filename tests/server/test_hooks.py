@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from gunicorn_fastapi import sizing, upstream
-from gunicorn_fastapi.hooks import Hooks
+from gunicorn_fastapi.hooks import Hooks, take_sockets
 from gunicorn_fastapi.shared import BOOTING, LEAVING, READY, SPENT, Shares
 from servers import eventually
 from services import Service, UnixConnection
@@ -230,3 +230,14 @@ def test_only_a_private_request_is_believed_to_come_through_tls(service: Service
             connection.request("GET", "/", headers={"X-Forwarded-Proto": proto})
             told.append(connection.getresponse().getheader("x-scheme"))
     assert told == ["http", "https", "http"]
+
+
+@pytest.mark.parametrize(("pid", "taken"), [(1, "1"), (7, "4711")])
+def test_the_sockets_are_those_of_a_process_with_a_number_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, pid: int, taken: str
+) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: pid)
+    monkeypatch.setenv("LISTEN_FDS", "2")
+    monkeypatch.setenv("LISTEN_PID", "4711")
+    take_sockets()
+    assert os.environ["LISTEN_PID"] == taken

@@ -41,6 +41,12 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
 
 
+def take_sockets() -> None:
+    """systemd 257 passes the sockets to the process by the number that the host has for it, where it has its own."""
+    if os.getpid() == 1 and "LISTEN_FDS" in os.environ:
+        os.environ["LISTEN_PID"] = "1"
+
+
 class Hooks:
     """The hooks of one gunicorn. ``credentials``: names of those that systemd has to deliver."""
 
