@@ -159,8 +159,14 @@ def test_no_mode_of_a_socket(mode: str) -> None:
 def test_variables_of_the_application() -> None:
     assert problems(environment={"A_b1": "x y", "N": 5, "EMPTY": ""}) == []
     assert '"MY-KEY", "2X" can be no name' in refused(environment={"MY-KEY": "hidden", "2X": "hidden", "OK": "x"})
-    assert '"PEM" has a value of several lines' in refused(environment={"PEM": "hidden\nhidden"})
-    assert "hidden" not in str(problems(environment={"MY-KEY": "hidden"}) + problems(environment={"PEM": "hidden\n"}))
+    assert (
+        problems(environment={"PEM": "line\nline", "LIST": [1, "a"], "MAP": {"a": None}, "NONE": None, "ON": True})
+        == []
+    )
+    assert '"NUL" has a zero byte' in refused(environment={"NUL": "hidden\0"})
+    for name in ("GUNICORN_FASTAPI_INSTANCE", "LISTEN_FDS", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY"):
+        assert f'"{name}" is what systemd or the role tells' in refused(environment={name: "hidden"})
+    assert "hidden" not in str(problems(environment={"MY-KEY": "hidden"}) + problems(environment={"NUL": "hidden\0"}))
 
 
 def test_credentials() -> None:

@@ -95,11 +95,16 @@ def main() -> None:
     )
     # Not above, because ansible-lint, which compares the arguments, loads modules without their library. In a role
     # it is ansible.module_utils, in a collection the collection's own; mypy knows neither.
+    from ..module_utils.gunicorn_fastapi_controller import environment  # type: ignore[import-not-found,misc]
     from ..module_utils.gunicorn_fastapi_controller.problem import InputError  # type: ignore[import-not-found,misc]
     from ..module_utils.gunicorn_fastapi_controller.release import bundle  # type: ignore[import-not-found,misc]
 
     try:
-        made = bundle(**{**module.params, "files": json.loads(module.params["files"])})
+        files = json.loads(module.params["files"])
+        variables = files.get("etc/environment")
+        if variables is not None:
+            files["etc/environment"] = environment.rendered(variables)
+        made = bundle(**{**module.params, "files": files})
     except InputError as error:
         module.fail_json(msg=str(error))
     for warning in made.pop("warnings"):

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .environment import RESERVED
+from .environment import value as as_text
 from .inputs import shown
 from .names import TAKEN
 
@@ -163,10 +165,14 @@ def environment(inputs: Inputs) -> str:
             f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} can be no name of an environment variable. "
             "Use letters, digits and _."
         )
-    if wrong := [key for key, value in values.items() if "\n" in str(value)]:
+    if wrong := [key for key in values if RESERVED.fullmatch(key)]:
         return (
-            f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} has a value of several lines. Give one "
-            "line, or use gunicorn_fastapi_credentials."
+            f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} is what systemd or the role tells the "
+            "application. Choose another name."
+        )
+    if wrong := [key for key, given in values.items() if "\0" in as_text(given)]:
+        return (
+            f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} has a zero byte, which no variable can hold."
         )
     return ""
 
