@@ -31,7 +31,8 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         ({"systemd": 0}, "systemctl does not tell its version, so it is missing or hangs. Try systemctl --version"),
         ({"python": "3.8.19"}, "gunicorn_fastapi_python: python3 is 3.8.19 and has to be 3.11 or newer. Install"),
         ({"python": "3.9"}, "gunicorn_fastapi_python: python3 is 3.9 and has to be 3.11 or newer. Install"),
-        ({"python": ""}, "gunicorn_fastapi_python: python3 is not there and has to be 3.11 or newer. Install"),
+        ({"python": "", "python_path": ""}, "gunicorn_fastapi_python: python3 is not there and has to be 3.11"),
+        ({"python": "", "python_path": "/root/bin/python3"}, "/root/bin/python3 tells no version to a user without"),
         ({"refusal": "the host has a user shop"}, "gunicorn_fastapi_name: the host has a user shop.$"),
         (
             {"holders": [NGINX, {"address": "[::]:80", "by": "is held by x (process 1)"}]},

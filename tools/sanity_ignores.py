@@ -40,7 +40,7 @@ def needs_packaging(path: Path) -> bool:
 
 
 def starts_programs(path: Path) -> bool:
-    return path.parent.name == "gunicorn_fastapi_controller" and "subprocess.run" in path.read_text(encoding="utf-8")
+    return path.is_relative_to(ROOT / "plugins") and "subprocess.run" in path.read_text(encoding="utf-8")
 
 
 def is_launcher(path: Path) -> bool:
@@ -56,7 +56,7 @@ RULES: list[tuple[Callable[[Path], bool], str, str]] = [
         "for each record; a subclass takes the slow way",
     ),
     (needs_packaging, f"import-{PYTHON}!skip", "for the controller, where ansible-core brings packaging"),
-    (starts_programs, "pylint:ansible-bad-function", "asks git on the controller, in no module"),
+    (starts_programs, "pylint:ansible-bad-function", "in no module, or as another user, which run_command cannot"),
     (is_launcher, "shebang", "not a module; what it starts is isolated (-IS)"),
 ]
 

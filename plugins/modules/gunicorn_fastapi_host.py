@@ -71,6 +71,7 @@ import pwd
 import re
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,21 @@ def is_as_wanted(wanted: dict[str, str]) -> bool:
     return owned and read(path) == wanted["content"]
 
 
+def version_of(python: str) -> str:
+    """The version of an interpreter, as anybody but root can ask it; empty when nobody can."""
+    command = [python, "-I", "-S", "-c", "import platform; print(platform.python_version())"]
+    nobody = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+    rights: dict[str, Any] = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []} if nobody else {}
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=30, cwd="/", env={}, **rights
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    version = done.stdout.decode(errors="replace").strip()
+    return version if re.fullmatch(r"[0-9]+(\.[0-9]+)+[\w+.]*", version) else ""
+
+
 class Host:
     """One host, asked through an AnsibleModule."""
 
@@ -125,9 +141,12 @@ class Host:
         return int(match.group(1)) if match else 0
 
     def python(self) -> tuple[str, str]:
-        """Version and absolute path of the interpreter that releases are made with."""
+        """Version and absolute path of the interpreter that releases are made with.
+
+        Asked as nobody: root executes nothing that others may have put there.
+        """
         path = shutil.which(self.module.params["python"]) or ""
-        return self.run(path, "-c", "import platform; print(platform.python_version())") if path else "", path
+        return version_of(path) if path else "", path
 
     def current(self) -> str:
         """The release that the service's unit names."""

@@ -42,6 +42,11 @@ def python(found: Found, inputs: Mapping[str, Any]) -> str:
     if tuple(numbers) >= PYTHON_LEAST:
         return ""
     least = ".".join(map(str, PYTHON_LEAST))
+    if not found["python"] and found.get("python_path"):
+        return (
+            f"gunicorn_fastapi_python: {found['python_path']} tells no version to a user without rights, so it "
+            "could not run the application either. Install one outside of /root and /home, or open its directories."
+        )
     return (
         f"gunicorn_fastapi_python: {inputs['gunicorn_fastapi_python']} is {found['python'] or 'not there'} and has to "
         f"be {least} or newer. Install one, or name another interpreter."
