@@ -27,6 +27,7 @@ DrainingUvicornWorker.drain_timeout = {drain_timeout}
 workers = hooks.workers({workers}, 128)
 control_socket_disable = True
 accesslog = "-"
+hooks.uvicorn({options!r})
 globals().update(hooks.settings({settings!r}))
 """
 
@@ -63,13 +64,18 @@ class Service:
         drain_timeout: float = 5,
         environment: dict[str, str] | None = None,
         settings: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> ServerProcess:
         """Start a gunicorn for the source of an application; its directory is the current one."""
         (self.directory / "main.py").write_text(app)
         configuration = self.directory / "gunicorn.conf.py"
         configuration.write_text(
             CONFIGURATION.format(
-                files=str(FILES), workers=workers, drain_timeout=drain_timeout, settings=settings or {}
+                files=str(FILES),
+                workers=workers,
+                drain_timeout=drain_timeout,
+                settings=settings or {},
+                options=options or {},
             )
         )
         descriptors = (self.public.fileno(), self.private.fileno())

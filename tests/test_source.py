@@ -151,6 +151,21 @@ def test_what_belongs_to_a_developer_stays_there_and_is_named(project: Project) 
     assert packed(project, include=["*.db"], exclude=["shop.db"]) == {*GIVEN, ".env.example"}
 
 
+@pytest.mark.parametrize("name", ["gunicorn.conf.py", "conf/gunicorn_conf.py", "gunicorn_config.py"])
+def test_a_configuration_of_gunicorn_that_is_not_read_is_named_once(project: Project, name: str) -> None:
+    project.write("gunicorn.py", "")
+    project.write("other.conf.py", "")
+    assert project.bundle()["warnings"] == []
+    project.write(name, "workers = 3\n")
+    made = project.bundle()
+    (warning,) = made["warnings"]
+    assert warning.startswith(f"gunicorn_fastapi_app_source: {name} is not read: ")
+    assert "by gunicorn_fastapi_gunicorn_settings" in warning
+    assert name in packed(project)
+    before = {"release": made["release"], "files": {}, "configuration": {}}
+    assert project.bundle(before=before)["warnings"] == []
+
+
 def test_the_largest_directories_of_a_large_source_are_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "LARGE", 3 * 2**20)
     project.write("data/a", "x" * 2**20)

@@ -22,6 +22,10 @@ def test_settings_have_a_name_a_section_and_a_validator() -> None:
     assert settings["max_requests"].validator("7") == 7
 
 
+def test_the_options_that_the_worker_class_gives_uvicorn_are_options() -> None:
+    assert {"loop", "http"} == upstream.WORKER_OPTIONS.keys() <= upstream.options()
+
+
 def test_hooks_are_told_from_other_settings() -> None:
     assert upstream.is_hook("child_exit")
     assert not upstream.is_hook("max_requests")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from . import settings
 from .environment import RESERVED
 from .environment import value as as_text
 from .inputs import shown
@@ -215,16 +216,6 @@ def egress(inputs: Inputs) -> str:
     )
 
 
-def gunicorn_settings(inputs: Inputs) -> str:
-    wrong = [key for key in inputs["gunicorn_fastapi_gunicorn_settings"] if not matches("[a-z][a-z0-9_]*", key)]
-    if not wrong:
-        return ""
-    return (
-        f"gunicorn_fastapi_gunicorn_settings: {', '.join(map(shown, wrong))} is no setting of gunicorn. Use the names "
-        "of gunicorn.conf.py, such as max_requests."
-    )
-
-
 def graceful_timeout(inputs: Inputs) -> str:
     value, drain = inputs["gunicorn_fastapi_graceful_timeout"], inputs["gunicorn_fastapi_drain_timeout"]
     if value >= drain + AFTER_DRAIN:
@@ -322,7 +313,8 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     environment,
     credentials,
     egress,
-    gunicorn_settings,
+    settings.gunicorn_settings,
+    settings.uvicorn_settings,
     above_zero("gunicorn_fastapi_drain_timeout"),
     graceful_timeout,
     above_zero("gunicorn_fastapi_header_max"),

@@ -17,6 +17,14 @@ SECRETS = (".env", ".env.*", ".envrc")
 SAMPLES = (".env.example", ".env.sample", ".env.template", ".env.dist", ".env.defaults")
 DATABASES = ("*.db", "*.sqlite", "*.sqlite3")
 OTHERS = ("node_modules", ".DS_Store", ".idea", ".vscode", ".tox", ".nox", ".ansible", ".terraform")
+# What gunicorn's own configuration is usually called. The role has one of its own.
+CONFIGURATIONS = (
+    "gunicorn.conf.py",
+    "gunicorn_conf.py",
+    "gunicorn_config.py",
+    "gunicorn.config.py",
+    "gunicorn-conf.py",
+)
 # Bytes from which on the largest directories of a source are named.
 LARGE = 100 * 1024 * 1024
 
@@ -164,6 +172,11 @@ class Source:
             said.append(
                 f"{listing(databases)} is not part of the release. A database belongs in the application's state "
                 "directory, /var/lib/NAME; name one that is only read in gunicorn_fastapi_include."
+            )
+        if configurations := [path for path in self.members if fits(path.rpartition("/")[2], CONFIGURATIONS)]:
+            said.append(
+                f"{listing(configurations)} is not read: gunicorn has a configuration of the role's. Give its settings "
+                "and the names of its hooks (MODULE.FUNCTION) by gunicorn_fastapi_gunicorn_settings."
             )
         sizes = Counter[str]()
         for name, member in self.members.items():

@@ -2,6 +2,7 @@
 
     hooks = Hooks("shop", release="0d6a72e61398")
     workers = hooks.workers("auto", worker_memory=128)
+    hooks.uvicorn({"root_path": "/shop"})
     globals().update(hooks.settings({"max_requests": 10000, "post_fork": "shop.tracing.post_fork"}))
 
 An operator's hooks are called after the role's own, and what they raise is logged and harms nothing.
@@ -22,6 +23,7 @@ from gunicorn_fastapi.departures import Departures
 from gunicorn_fastapi.worker import DrainingUvicornWorker
 
 VARIABLE = "gunicorn_fastapi_gunicorn_settings"
+OPTIONS = "gunicorn_fastapi_uvicorn_settings"
 
 PROVING = 2
 """Workers of a preflight: what two of them can share, more can."""
@@ -78,6 +80,12 @@ class Hooks:
         for key, value in users.items():
             settings[key] = _chained(key, settings.get(key), value) if upstream.is_hook(key) else value
         return settings
+
+    def uvicorn(self, users: Mapping[str, Any]) -> None:
+        """Give the workers the operator's options of uvicorn. Exits when this release's uvicorn has no such option."""
+        if unknown := sorted(users.keys() - upstream.options()):
+            sys.exit(f"{OPTIONS}: uvicorn {upstream.UVICORN} has no option named {', '.join(unknown)}")
+        DrainingUvicornWorker.CONFIG_KWARGS = {**upstream.WORKER_OPTIONS, **users}
 
     # --- What gunicorn calls ------------------------------------------------------------------------
 

@@ -5,14 +5,17 @@
 
 import asyncio
 import fcntl
+import inspect
 import termios
 from collections.abc import Callable, Collection
 from typing import Any
 
+import uvicorn
 import uvicorn.protocols.utils
 from gunicorn import systemd  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.config import KNOWN_SETTINGS  # type: ignore[import-untyped]
+from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 BOOT_ERROR: int = Arbiter.WORKER_BOOT_ERROR
 """The status of a worker whose application did not start: gunicorn ends instead of trying again."""
@@ -20,7 +23,17 @@ BOOT_ERROR: int = Arbiter.WORKER_BOOT_ERROR
 CLIENT_DISCONNECTED: type[OSError] = getattr(uvicorn.protocols.utils, "ClientDisconnected", OSError)
 """What ends a WebSocket without an error when its client has left; uvicorn has it since 0.28.1."""
 
-# --- gunicorn's settings ----------------------------------------------------------------------------
+UVICORN: str = uvicorn.__version__
+
+WORKER_OPTIONS: dict[str, Any] = UvicornWorker.CONFIG_KWARGS
+"""What the worker class gives uvicorn beside gunicorn's settings."""
+
+# --- gunicorn's and uvicorn's settings --------------------------------------------------------------
+
+
+def options() -> set[str]:
+    """The names of uvicorn's options."""
+    return set(inspect.signature(uvicorn.Config).parameters)
 
 
 def settings() -> dict[str, Any]:

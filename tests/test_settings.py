@@ -1,0 +1,103 @@
+"""What of gunicorn's and uvicorn's settings is refused, and why."""
+
+import inspect
+from typing import Any
+
+import pytest
+import uvicorn
+import variables
+from gunicorn.config import KNOWN_SETTINGS  # type: ignore[import-untyped]
+from gunicorn_fastapi_controller import settings
+from test_checks import problems, refused
+
+OTHER_CLASS = "shop.workers.Own"
+
+ALLOWED = {
+    "max_requests": 1000, "max_requests_jitter": 100, "timeout": 60, "preload_app": True, "worker_connections": 100,
+    "limit_request_line": 0, "limit_request_fields": 50, "forwarded_allow_ips": "10.0.0.1", "worker_tmp_dir": "/run/x",
+    "logconfig": "logging.conf", "logconfig_dict": {}, "logger_class": "shop.log.Logger", "statsd_host": "a:1",
+    "keyfile": "/x", "certfile": "/y", "on_starting": "a.b", "post_fork": "a.b", "child_exit": "a.b",
+    "post_worker_init": "a.b",
+}  # fmt: skip
+
+
+def test_each_reason_belongs_to_a_setting_that_gunicorn_has() -> None:
+    # Those of the newest gunicorn that is tested; older ones have fewer.
+    known = {setting.name for setting in KNOWN_SETTINGS}
+    assert settings.GUNICORN.keys() | settings.WORKER.keys() <= known
+    assert not settings.GUNICORN.keys() & settings.WORKER.keys()
+
+
+def test_each_variable_that_is_named_exists() -> None:
+    for reason in (*settings.GUNICORN.values(), *settings.WORKER.values(), *settings.UVICORN.values()):
+        for word in reason.replace(":", " ").replace(",", " ").split():
+            assert not word.startswith("gunicorn_fastapi_") or word in variables.options(), word
+
+
+def test_the_worker_class_of_the_reasons_is_the_default() -> None:
+    assert variables.options()["gunicorn_fastapi_worker_class"]["default"] == settings.WORKER_CLASS
+
+
+@pytest.mark.parametrize("name", settings.GUNICORN)
+def test_what_the_role_decides_is_refused_for_every_worker_class(name: str) -> None:
+    said = refused(gunicorn_settings={"max_requests": 5, name: "x"})
+    assert said == f'gunicorn_fastapi_gunicorn_settings: "{name}": {settings.GUNICORN[name]}.'
+    assert len(problems(worker_class=OTHER_CLASS, gunicorn_settings={name: "x"})) == 1
+
+
+@pytest.mark.parametrize("name", settings.WORKER)
+def test_what_does_nothing_is_refused_under_the_worker_class_that_does_nothing_with_it(name: str) -> None:
+    said = refused(gunicorn_settings={name: "x"})
+    assert said == f'gunicorn_fastapi_gunicorn_settings: "{name}": {settings.WORKER[name]}.'
+    assert problems(worker_class=OTHER_CLASS, gunicorn_settings={name: "x"}) == []
+
+
+def test_settings_with_variables_of_their_own_name_them() -> None:
+    said = refused(gunicorn_settings={"bind": "0.0.0.0:8000", "workers": 4, "keepalive": 2, "loglevel": "debug"})
+    for name in ("bind", "workers", "drain_timeout", "log_level"):
+        assert f"set gunicorn_fastapi_{name} instead" in said
+
+
+def test_all_others_are_allowed() -> None:
+    assert problems(gunicorn_settings=ALLOWED) == []
+
+
+# --- uvicorn ----------------------------------------------------------------------------------------
+
+
+def test_each_reason_belongs_to_an_option_that_uvicorn_has() -> None:
+    assert settings.UVICORN.keys() | settings.VALUES.keys() <= inspect.signature(uvicorn.Config).parameters.keys()
+
+
+@pytest.mark.parametrize("name", settings.UVICORN)
+def test_what_the_role_decides_for_uvicorn_is_refused(name: str) -> None:
+    said = refused(uvicorn_settings={"date_header": False, name: "x"})
+    assert said == f'gunicorn_fastapi_uvicorn_settings: "{name}": {settings.UVICORN[name]}.'
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"http": "h11"}, '"http": "h11" is none of auto, httptools'),
+        ({"ws": "wsproto"}, '"ws": "wsproto" is none of auto, none'),
+        ({"ws": None}, '"ws": null is none of auto, none'),
+        ({"root_path": "shop"}, '"root_path": "shop" is no prefix'),
+        ({"root_path": "/shop/"}, "ends without one, such as /shop"),
+        ({"root_path": "/shop\n"}, "is no prefix"),
+        ({"root_path": "/*"}, "is no prefix"),
+        ({"root_path": None}, "is no prefix"),
+        ({"Root-Path": "/x"}, '"Root-Path" is no option of uvicorn'),
+    ],
+)
+def test_an_option_of_uvicorn_with_a_value_that_cannot_be(option: dict[str, Any], said: str) -> None:
+    assert said in refused(uvicorn_settings=option)
+
+
+def test_all_other_options_of_uvicorn_are_allowed() -> None:
+    given: dict[str, Any] = {
+        "root_path": "/shop/v1.2", "ws_ping_interval": None, "ws_ping_timeout": 5, "ws_per_message_deflate": False,
+        "ws": "none", "loop": "asyncio", "http": "httptools", "lifespan": "off", "interface": "asgi3",
+        "server_header": False, "date_header": False, "headers": [["x-a", "b"]], "reset_contextvars": True,
+    }  # fmt: skip
+    assert problems(uvicorn_settings=given) == []
+    assert set(given) | settings.UVICORN.keys() == set(inspect.signature(uvicorn.Config).parameters)
