@@ -45,7 +45,7 @@ def test_the_module_packs_a_release(collections: Path, tmp_path: Path, role: str
             "requirements": "requirements.txt",
             "supply": [str(SUPPLY / name) for name in ("server-requirements.txt", "server-requirements-older.txt")],
             "library": str(ROOT / "roles/gunicorn_fastapi/files/gunicorn_fastapi"),
-            "files": json.dumps({"etc/environment": ""}),
+            "files": json.dumps({"etc/environment": {}}),
             "identity": {"python": "3.11", "python_path": "/usr/bin/python3"},
             "directory": str(tmp_path / "cache"),
             "before": {"release": "", "files": {}, "configuration": {}},
