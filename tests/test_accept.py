@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from gunicorn_fastapi import accept, shared
 from gunicorn_fastapi.accept import Acceptor
+from gunicorn_fastapi.counts import WORKERS
 from gunicorn_fastapi.shared import Shares
 
 LONG = 60
@@ -130,7 +131,7 @@ def test_one_more_than_another_is_even() -> None:
     table = Shares()
     table.join(1)
     other = copy.copy(table)
-    other.join(1 + shared.WORKERS // 2)
+    other.join(1 + WORKERS // 2)
     other.tell(3)
     table.tell(3)
     table.look()

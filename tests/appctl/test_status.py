@@ -1,32 +1,54 @@
 """What the status says, as far as it needs no systemd."""
 
-import time
-
 import pytest
-from appctl import journal, status
+from appctl import counting, exchange, releases, status
+from appctl.counting import Asked, Requests
+from appctl.process import CtlError
 from ctl_host import Host
 
 
-def journal_of(*lines: str) -> list[dict[str, str]]:
-    """Records of the journal with these messages, one a second, up to now."""
-    first = time.time() - len(lines)
-    return [
-        {"MESSAGE": line, "PRIORITY": "6", "__REALTIME_TIMESTAMP": str(int((first + number) * 1e6))}
-        for number, line in enumerate(lines)
-    ]
+@pytest.mark.parametrize(
+    ("requests", "told"),
+    [
+        (None, None),
+        (Requests(0, 0, 300.0), None),
+        (Requests(3, 1, 300.5), {"logged": 3, "failed": 1, "seconds": 300.5}),
+    ],
+)
+def test_the_requests_of_the_last_minutes_are_told(requests: Requests | None, told: dict[str, float] | None) -> None:
+    assert status.traffic(requests) == told
 
 
-def access(status: int) -> str:
-    return f'2026-11-23 00:17:57,733 - INFO - uvicorn.access - 127.0.0.1:43102 - "GET / HTTP/1.1" {status}'
+@pytest.mark.parametrize(
+    ("head", "words", "is_answer"),
+    [
+        (b"HTTP/1.1 200 OK", "/up answers 200 in ", True),
+        (b"HTTP/1.1 503 X", "so it is not healthy (asked with Host: localhost)", True),
+        (b"", "/up does not answer within 5 s", False),
+    ],
+)
+def test_the_health_is_told_in_words(
+    host: Host, monkeypatch: pytest.MonkeyPatch, head: bytes, words: str, is_answer: bool
+) -> None:
+    monkeypatch.setattr(counting, "ask", lambda *_: Asked("/up", "localhost", exchange.Answer(head, b"")))
+    said, answers = status.asked(host)
+    assert words in said
+    assert bool(answers) == is_answer
 
 
-def test_the_requests_of_the_last_minutes_are_counted(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = journal_of(access(200), "printed", access(404), access(503))
-    monkeypatch.setattr(journal, "entries", lambda *_, **__: found)
-    assert status.traffic(host) == {"logged": 3, "failed": 1, "seconds": status.TRAFFIC_SECONDS}
-    monkeypatch.setattr(status, "TRAFFIC_RECORDS", len(found))
-    counted = status.traffic(host)
-    assert counted is not None
-    assert len(found) <= counted["seconds"] < status.TRAFFIC_SECONDS
-    found.clear()
-    assert status.traffic(host) is None
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(), "unknown, asking it needs root"),
+        (ConnectionRefusedError("refused"), "not to be asked (refused)"),
+        (CtlError("no manifest"), "not to be asked (no manifest)"),
+    ],
+)
+def test_why_it_cannot_be_asked_is_told(
+    host: Host, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(releases, "running", fail)
+    assert status.asked(host) == (words, [])

@@ -27,7 +27,11 @@ def verdict(status: int, wanted: range = range(200, 300)) -> str:
 
 
 class Answer:
-    """What came back. ``status`` is 0 when that was no answer; ``workers`` how many serve, and of how many, if told."""
+    """What came back. ``status`` is 0 when that was no answer.
+
+    What the server tells, if it does: ``workers``, how many serve, and of how many; ``requests``, how many were
+    answered, how many of them with 5xx, in the last so many seconds.
+    """
 
     def __init__(self, head: bytes, body: bytes) -> None:
         status = re.match(rb"HTTP/1\.[01] ([1-9][0-9]{2})\b", head)
@@ -40,6 +44,8 @@ class Answer:
                 self.headers.setdefault(name.strip().lower(), visible(value.strip(), 1000, one_line=True))
         workers = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", self.headers.get("x-workers", ""))
         self.workers = (int(workers[1]), int(workers[2])) if workers else None
+        requests = re.fullmatch(r"([0-9]{1,15})/([0-9]{1,15})/([0-9]{1,9}\.[0-9])", self.headers.get("x-requests", ""))
+        self.requests = (int(requests[1]), int(requests[2]), float(requests[3])) if requests else None
 
     @property
     def all_ready(self) -> bool:

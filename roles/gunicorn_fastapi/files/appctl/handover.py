@@ -3,11 +3,12 @@
 import datetime
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from appctl import history, limits, lock, releases, systemd, talk, watch
+from appctl import counting, exchange, history, limits, lock, releases, systemd, talk, watch
 from appctl.addresses import Change, for_candidate, interrupted
-from appctl.app import CANDIDATE, PREFLIGHT, App
+from appctl.app import CANDIDATE, MAIN, PREFLIGHT, App
 from appctl.disk import Replacement, durable, read_bounded, staged
 from appctl.instance import LONGEST, instance, left, loosened, remove, start, unit_text
 from appctl.process import CtlError, run
@@ -120,6 +121,7 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
     before = releases.current(app)
     begin, since = time.monotonic(), time.time()
     outcome, why = "failed", ""
+    beside = []
     way = f"from {short(before) or 'nothing'} to {short(release)}"
     talk.say(app, f"handover {way} begins", release)
     try:
@@ -134,6 +136,7 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
                     talk.say(app, f"release {short(release)}: serves beside {short(before)} after {took}", release)
                     took = switch(app, release, replacement, change)
                     talk.say(app, f"release {short(release)}: {app.service} restarted on it in {took}", release)
+                    beside = counting.answers(app, CANDIDATE)
             else:
                 took = switch(app, release, replacement, change)
                 talk.say(app, f"release {short(release)}: {app.service} started in {took}", release)
@@ -148,14 +151,14 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
     talk.say(app, f"handover {way} done", release)
     if loosened(app):
         talk.say(app, loosened(app), release)
-    if told := first_words(app, since):
+    if told := first_words(app, since, beside):
         talk.say(app, f"warning: release {short(release)}: {told} (journalctl -u {app.name} -p err)", release)
 
 
-def first_words(app: App, since: float) -> str:
-    """What the release that has just come into service says of its first requests. Never fails."""
+def first_words(app: App, since: float, beside: Sequence[exchange.Answer]) -> str:
+    """What the release that has just come into service says of its first requests, also those `beside`. Never fails."""
     try:
-        return watch.trouble(app, since).words()
+        return watch.trouble(app, counting.requests([*beside, *counting.answers(app, MAIN)]), since).words()
     except Exception as error:  # noqa: BLE001 (what is told decides nothing)
         return f"its first words could not be read: {type(error).__name__}: {error}"
 

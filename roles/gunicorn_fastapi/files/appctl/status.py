@@ -6,17 +6,10 @@ import os
 import time
 from typing import Any
 
-from appctl import backoff, exchange, history, journal, limits, reason, releases, systemd, talk, watch
+from appctl import backoff, counting, exchange, history, limits, releases, systemd, talk, watch
 from appctl.app import CANDIDATE, MAIN, App
 from appctl.process import CtlError
 from appctl.releases import short
-
-TRAFFIC_SECONDS = 300
-TRAFFIC_RECORDS = 2000
-"""What the status looks at to tell how many requests there are: the log of these seconds, and no more records."""
-
-WAIT = 5.0
-"""Seconds that the health path has for its answer."""
 
 HANDOVERS = 5
 """How many of the latest handovers the status shows."""
@@ -27,40 +20,29 @@ PROPERTIES = (
 )  # fmt: skip
 
 
-def health(app: App) -> str:
-    """What the health path of the running service answers just now, in words."""
+def asked(app: App) -> tuple[str, list[exchange.Answer]]:
+    """What the health path of the running service answers just now, in words; and that answer, if it is one."""
+    begin = time.monotonic()
     try:
-        manifest = releases.manifest(app, releases.running(app, app.service))
-        path, host = str(manifest.get("health_path", "/")), str(manifest.get("health_host", "localhost"))
-        begin = time.monotonic()
-        answer = exchange.ask(app.address(MAIN), path, host, WAIT)
-        took = (time.monotonic() - begin) * 1000
+        path, host, answer = counting.ask(app, MAIN)
     except PermissionError:
-        return "unknown, asking it needs root"
+        return "unknown, asking it needs root", []
     except (OSError, CtlError) as error:
-        return f"not to be asked ({error})"
+        return f"not to be asked ({error})", []
+    took = (time.monotonic() - begin) * 1000
     if not answer.status:
-        return f"{path} does not answer within {WAIT:g} s"
+        return f"{path} does not answer within {counting.WAIT:g} s", []
     said = f"{path} answers {answer.status} in {took:.0f} ms"
-    if exchange.verdict(answer.status) == exchange.HEALTHY:
-        return said
-    return f"{said}, so it is not healthy {exchange.details(answer, path, host)}"
+    if exchange.verdict(answer.status) != exchange.HEALTHY:
+        said += f", so it is not healthy {exchange.details(answer, path, host)}"
+    return said, [answer]
 
 
-def traffic(app: App) -> dict[str, float] | None:
-    """Requests in the log of the last minutes: how many, how many of them were answered with 5xx, in how many seconds.
-
-    Looks at the latest records only, so that it costs the same under any load. None when there is nothing to see.
-    """
-    units = [f"_SYSTEMD_UNIT={unit}" for unit in (app.service, app.instance_service(CANDIDATE))]
-    now = time.time()
-    latest = journal.entries(*units, lines=TRAFFIC_RECORDS, since=now - TRAFFIC_SECONDS)
-    statuses = [status for entry in latest if (status := reason.access_status(reason.readable(entry)))]
-    if not statuses:
+def traffic(requests: counting.Requests | None) -> dict[str, float] | None:
+    """The requests of the last minutes, by the names that they have always had here. None when there were none."""
+    if not requests or not requests.answered:
         return None
-    whole = len(latest) < TRAFFIC_RECORDS
-    seconds = TRAFFIC_SECONDS if whole else now - systemd.number(latest[0].get("__REALTIME_TIMESTAMP", "")) / 1e6
-    return {"logged": len(statuses), "failed": sum(status >= 500 for status in statuses), "seconds": round(seconds, 1)}
+    return {"logged": requests.answered, "failed": requests.failed, "seconds": requests.seconds}
 
 
 def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
@@ -69,6 +51,9 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
     is_root = os.geteuid() == 0
     up = unit["ActiveState"] == "active"
     failed = {} if up else backoff.failed_before(app)
+    health, answers = asked(app) if up else ("the service is not up", [])
+    candidate = releases.running(app, app.instance_service(CANDIDATE))
+    requests = counting.requests(answers + (counting.answers(app, CANDIDATE) if candidate else []))
     handovers, damaged = history.read(app.history) if is_root else ([], 0)
     state = {
         "name": app.name,
@@ -78,13 +63,13 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
         "status": unit["StatusText"],
         "workers": len(systemd.children(systemd.number(unit["MainPID"]))),
         **limits.seen(app),
-        "health": health(app) if up else "the service is not up",
-        "requests": traffic(app),
-        "trouble": watch.trouble(app).words(),
+        "health": health,
+        "requests": traffic(requests),
+        "trouble": watch.trouble(app, requests).words(),
         "restarts": systemd.number(unit["NRestarts"]),
         "failures": failed.get("failures", 0),
         "next_try": failed.get("tried"),
-        "candidate": releases.running(app, app.instance_service(CANDIDATE)),
+        "candidate": candidate,
         # Only root may look into the releases and the history.
         "previous": releases.previous(app) if is_root else None,
         "handovers": handovers[-HANDOVERS:],
@@ -108,7 +93,7 @@ def words(state: dict[str, Any]) -> list[str]:
     ]
     if requests:
         lines.append(
-            f"  requests  {requests['logged']} logged in {requests['seconds']:g} s, {requests['failed']} failed (5xx)"
+            f"  requests  {requests['logged']} answered in {requests['seconds']:g} s, {requests['failed']} failed (5xx)"
         )
     if state["trouble"]:
         lines.append(f"  trouble   {state['trouble']}")

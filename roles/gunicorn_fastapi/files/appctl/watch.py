@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from appctl import journal, reason
 from appctl.app import CANDIDATE, App
+from appctl.counting import Requests
 from appctl.disk import read_bounded
 
 RECORDS = 2000
@@ -32,14 +33,16 @@ class Trouble(NamedTuple):
         return " and ".join(counted) + first if counted else ""
 
 
-def trouble(app: App, since: float = 0) -> Trouble:
-    """What went wrong in the service and the candidate as they were started last, since a time of the epoch."""
+def trouble(app: App, requests: Requests | None, since: float = 0) -> Trouble:
+    """What went wrong in the service and the candidate as they were started last, since a time of the epoch.
+
+    `requests` are those that they have counted.
+    """
+    failed = requests.failed if requests else 0
     runs = [f"_SYSTEMD_INVOCATION_ID={run}" for unit in units(app) if (run := invocation(app, unit))]
     if not runs:
-        return Trouble(0, 0, "")
+        return Trouble(failed, 0, "")
     since = since or time.time() - 300
-    said = journal.entries(*runs, lines=RECORDS, since=since)
-    failed = sum(reason.access_status(reason.readable(entry)) >= 500 for entry in said)
     errors = [
         entry for entry in journal.entries(*runs, *ERRORS, lines=RECORDS, since=since) if not reason.is_ours(entry)
     ]

@@ -1,4 +1,8 @@
-"""Answers that say how many workers serve, for who asks one instance whether it works: ``X-Workers: 1/2``."""
+"""Answers that say how an instance is, for who asks it whether it works.
+
+``X-Workers: 1/2``: how many workers serve, of how many. ``X-Requests: 70/4/300.0``: how many requests of clients were
+answered, how many of them with 5xx, in the last so many seconds.
+"""
 
 import copy
 from collections.abc import Callable
@@ -12,6 +16,10 @@ PRIVATE = frozenset({"main.sock", "candidate.sock", "preflight.sock"})
 """Names of the unix sockets at which the control command asks one instance."""
 
 
+OWN = frozenset({b"x-workers", b"x-requests"})
+"""Headers that nobody but the server sets here."""
+
+
 def is_private(listener: socket) -> bool:
     """Whether only root can connect, to ask this instance."""
     return listener.family == AF_UNIX and Path(listener.getsockname()).name in PRIVATE
@@ -22,6 +30,7 @@ def telling(protocol: Callable[[], Any], loaded_app: Any, shares: Shares) -> Cal
     # Within the context of the request, which talks to uvicorn's own send().
     app = copy.copy(loaded_app)
     app.app = _Readiness(app.app, shares)
+    app.count = lambda failed: None  # noqa: ARG005 (no client has asked)
 
     def make() -> Any:
         connection = protocol()
@@ -43,10 +52,14 @@ class _Readiness:
         if (b"x-forwarded-proto", b"https") in scope.get("headers", ()):
             scope = {**scope, "scheme": "https"}
 
-        async def send_with_workers(message: Any) -> None:
+        async def send_with_own(message: Any) -> None:
             if message["type"] == "http.response.start":
-                header = (b"x-workers", b"%d/%d" % self._shares.readiness())
-                message = {**message, "headers": [*message.get("headers", ()), header]}
+                own = [
+                    (b"x-workers", b"%d/%d" % self._shares.readiness()),
+                    (b"x-requests", b"%d/%d/%.1f" % self._shares.counts.lately()),
+                ]
+                theirs = [header for header in message.get("headers", ()) if header[0].lower() not in OWN]
+                message = {**message, "headers": [*theirs, *own]}
             await send(message)
 
-        await self._app(scope, receive, send_with_workers)
+        await self._app(scope, receive, send_with_own)

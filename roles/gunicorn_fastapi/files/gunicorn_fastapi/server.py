@@ -88,6 +88,7 @@ class DrainingServer(Server):
             self._keep_signals()
             self.shares.tell(len(self.server_state.connections))
             self.shares.look()
+            self.shares.counts.sum_up()
             if self.server_state.total_requests >= self.max_requests and not self._is_spent:
                 self.leave(f"it has answered {self.max_requests} requests (max_requests)")
         self.guard.look(self.server_state.connections, asyncio.get_running_loop().time())

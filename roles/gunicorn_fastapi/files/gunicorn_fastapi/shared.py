@@ -7,8 +7,7 @@ writes a row is the only one to do so at that time: the worker while it lives, g
 import mmap
 import time
 
-WORKERS = 1024
-"""How many workers the table has room for."""
+from gunicorn_fastapi.counts import WORKERS, Counts
 
 STALE = 1.0
 """Seconds after which a worker that has not told its number is dead, or too busy to be waited for."""
@@ -31,6 +30,7 @@ class Shares:
 
     def __init__(self) -> None:
         self._table = memoryview(mmap.mmap(-1, 8 * (WANTED + 1))).cast("d")
+        self.counts = Counts()
         self._own = 0
         self._others: list[int] = []
 
@@ -39,6 +39,7 @@ class Shares:
     def join(self, number: int) -> None:
         """Take part as this worker: gunicorn's ``age``, which two workers that live at a time do not share."""
         self._own = _row(number)
+        self.counts.join(number)
 
     def tell(self, connections: int) -> None:
         """Tell the others how many connections this worker has."""

@@ -63,7 +63,7 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         """
         self.config.app = self.wsgi
         self.config.load()
-        self.config.loaded_app = RequestContext(self.config.loaded_app)
+        self.config.loaded_app = RequestContext(self.config.loaded_app, self.shares.counts.count)
         # uvicorn would leave at once; this worker waits for its successor.
         self.config.limit_max_requests = None
         guard = self._guard()

@@ -3,7 +3,7 @@
 import logging
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gunicorn_fastapi.log import leaving
@@ -21,11 +21,13 @@ class RequestContext:
     """An ASGI application around another one: gives each request an id, and the response the same.
 
     A valid ``X-Request-ID`` of the client, or of the proxy in front, is kept. A response in which the
-    application has set one stays as it is.
+    application has set one stays as it is. ``count`` is told of each request when its answer begins, or when it has
+    ended without, and whether it failed: with 5xx, to a client that is still there.
     """
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, count: Callable[[bool], None] = lambda _: None) -> None:
         self.app = app
+        self.count = count
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = scope["type"]
@@ -45,8 +47,14 @@ class RequestContext:
         if cycle is not None and scope["type"] == "http":
             cycle.request = request  # for who tells what was being answered when it was ended
 
+        is_counted = False
+
         async def send_with_id(message: Any) -> None:
+            nonlocal is_counted
             if message["type"] == "http.response.start":
+                if not is_counted:
+                    is_counted = True
+                    self.count(message["status"] >= 500 and not getattr(cycle, "disconnected", False))
                 headers = list(message.get("headers", ()))
                 for name, _ in headers:
                     if name.lower() == REQUEST_ID:
@@ -70,6 +78,8 @@ class RequestContext:
             if cycle.response_started and not (body and cycle.more_body):
                 leaving.log(scope, request, "during the answer")
         finally:
+            if not is_counted:
+                self.count(not getattr(cycle, "disconnected", False))
             if getattr(cycle, "disconnected", False):
                 _tell_of_departure(scope, request, cycle, body)
 
