@@ -54,7 +54,7 @@ EXAMPLES = r"""
       - "{{ role_path }}/files/server-requirements.txt"
       - "{{ role_path }}/files/server-requirements-older.txt"
     library: "{{ role_path }}/files/gunicorn_fastapi"
-    files: "{{ {'etc/environment': ''} | to_json }}"
+    files: "{{ {'etc/environment': {}} | to_json }}"
     identity: {python: "3.11", python_path: /usr/bin/python3}
     directory: /tmp
     before: {release: "", files: {}, configuration: {}}
