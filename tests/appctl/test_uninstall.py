@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from appctl import answering, lock, systemd, talk, uninstall
+from appctl import answering, bounded, lock, systemd, talk, uninstall
 from appctl.addresses import Address
 from appctl.app import App
 from appctl.ours import GECOS, Ours
@@ -87,6 +87,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         yield
 
     monkeypatch.setattr(uninstall, "run", run)
+    monkeypatch.setattr(bounded, "run", run)
+    monkeypatch.setattr(systemd, "show", lambda _, *names: dict.fromkeys(names, "20s"))
     monkeypatch.setattr(lock, "lock", held)
     monkeypatch.setattr(systemd, "active", lambda unit: unit in host.up)
     monkeypatch.setattr(uninstall, "Ours", lambda *_: host.ours)

@@ -1,16 +1,17 @@
 """One release takes the place of another. Whatever fails, the old one is put back."""
 
+import contextlib
 import datetime
 import json
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from appctl import counting, exchange, history, limits, lock, releases, systemd, talk, watch
+from appctl import bounded, counting, exchange, history, limits, lock, releases, systemd, talk, watch
 from appctl.addresses import Change, for_candidate, interrupted
 from appctl.app import CANDIDATE, MAIN, PREFLIGHT, App
 from appctl.disk import Replacement, durable, read_bounded, staged
-from appctl.instance import LONGEST, instance, left, loosened, remove, start, unit_text
+from appctl.instance import instance, left, loosened, remove, start, unit_text
 from appctl.process import CtlError, run
 from appctl.releases import short
 
@@ -97,11 +98,16 @@ def switch(app: App, release: str, replacement: Replacement, change: Change) -> 
         replacement.put_back()
         first = not app.unit.exists()
         if first:
-            run("systemctl", "stop", app.service, app.socket, check=False, timeout=LONGEST)
-        opened = change.undo()
+            with contextlib.suppress(CtlError):  # what it is put back from has been told
+                bounded.change("stop", app.service, app.socket, check=False)
+        opened, moved = [], ""
+        try:
+            opened = change.undo()
+        except (CtlError, OSError) as other:  # the service comes first, and the next handover settles the addresses
+            moved = f"\nIts former addresses could not be put back: {other}"
         run("systemctl", "daemon-reload", check=False)
         told = f"release {short(release)}: {app.service} failed"
-        words = str(failure) or type(failure).__name__
+        words = f"{str(failure) or type(failure).__name__}{moved}"
         if first:
             raise CtlError(f"{told}: {words}") from failure
         try:

@@ -6,13 +6,10 @@ import re
 import time
 from collections.abc import Iterator
 
-from appctl import reason, releases, systemd, talk
+from appctl import bounded, reason, releases, systemd, talk
 from appctl.app import CANDIDATE, PREFLIGHT, App
 from appctl.hints import sandbox_hint
 from appctl.process import CtlError, run
-
-LONGEST = 3600.0
-"""Seconds to wait for systemd's word on a unit. The unit bounds its start and its stop by itself."""
 
 WORDS = 20
 """Lines of the application that a failure shows."""
@@ -28,13 +25,12 @@ def start(unit: str, verb: str = "start", *sockets: str) -> str:
 
     What is named in `sockets` is restarted with it, in one step of systemd's, and nothing that hangs on them.
 
-    Raises CtlError with the application's reason, and leaves the unit as it failed. The wait ends by itself:
-    the unit bounds its start and its stop, whatever the application asks systemd for.
+    Raises CtlError with the application's reason, and leaves the unit as it failed.
     """
     begin, since = time.monotonic(), time.time()
     try:
-        alone = ["--job-mode=ignore-requirements"] if sockets else []
-        run("systemctl", *alone, verb, unit, *sockets, timeout=LONGEST)
+        alone = ("--job-mode=ignore-requirements",) if sockets else ()
+        bounded.change(verb, unit, *sockets, options=alone)
     except CtlError as failure:
         # Not by the invocation: a client that waits may have started the next one by now.
         raise CtlError(why(unit, since) or str(failure)) from None
@@ -86,7 +82,7 @@ def remove(app: App, kind: str) -> None:
     files = [app.transient / name for name in [*names, f"{names[0]}.d"]]
     if not any(os.path.lexists(file) for file in files):
         return
-    run("systemctl", "stop", *names, check=False, timeout=LONGEST)  # bounded by the units themselves
+    bounded.change("stop", *names, check=False)
     for file in files:
         file.unlink(missing_ok=True)
     # A stopped unit that nothing refers to is forgotten without a reload, unless it is remembered as failed.

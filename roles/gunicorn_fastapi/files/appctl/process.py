@@ -28,6 +28,10 @@ class CtlError(Exception):
     """What failed, why, and what to do next; for the operator, as it stands."""
 
 
+class LateError(CtlError):
+    """A program that was killed because it did not end in time."""
+
+
 def run(
     *command: str,
     check: bool = True,
@@ -59,12 +63,12 @@ def run(
 def finish(
     command: tuple[str, ...], timeout: float, stdin: str | None = None, environment: Mapping[str, str] | None = None
 ) -> tuple[int, str, str]:
-    """Run a command to its end: its status, output and errors. Raises CtlError when there is no end, or no start."""
+    """Run a command to its end: its status, output and errors. Raises LateError when there is no end."""
     with started(command, environment, stdin is not None) as process:
         try:
             output, errors = process.communicate(None if stdin is None else stdin.encode(), timeout=timeout)
         except subprocess.TimeoutExpired:
-            raise CtlError(
+            raise LateError(
                 f"{' '.join(command)}: no end within {timeout:g} s, so it was killed. Is the host overloaded?"
             ) from None
     return process.returncode, output.decode(errors="replace"), errors.decode(errors="replace")

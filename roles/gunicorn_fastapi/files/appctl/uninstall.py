@@ -11,15 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from appctl import addresses, answering, lock, systemd, talk
+from appctl import addresses, answering, bounded, lock, systemd, talk
 from appctl.app import App
 from appctl.background import add_lock_wait
 from appctl.disk import read_bounded
 from appctl.ours import Ours
 from appctl.process import CtlError, run
-
-STOPPING = 3600.0
-"""Seconds to wait for systemd. The units bound their stops by themselves."""
 
 MADE = ("releases", "virtualenvs", "credentials", "incoming", "wheelhouse", "history.jsonl", "current")
 """What is in /opt/NAME. Where that is a link, other things may be in its target."""
@@ -105,7 +102,7 @@ def stop(app: App, found: Found) -> None:
     """Stop everything in one step, so that no client starts the service again, and see that it has stopped."""
     names = sorted({path.name for path in found.units if path.suffix != ".d"})
     if names:
-        run("systemctl", "stop", *names, timeout=STOPPING)
+        bounded.change("stop", *names)
     left = [named for named in names if systemd.active(named)]
     if left:
         raise CtlError(

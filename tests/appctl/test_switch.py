@@ -1,0 +1,60 @@
+"""The way back from a release that fails as the service, when that goes wrong, too."""
+
+import errno
+from typing import Any
+
+import pytest
+from appctl import bounded, handover
+from appctl.disk import Replacement
+from appctl.process import CtlError
+from ctl_host import Host
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+class Change:
+    """A change of addresses that does not fit on the disk, neither there nor back."""
+
+    def write(self) -> list[str]:
+        raise FULL
+
+    def undo(self) -> list[str]:
+        raise FULL
+
+    def finish(self) -> None: ...
+
+    def undone(self) -> None: ...
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What systemd was asked to do."""
+    found: list[str] = []
+
+    def change(verb: str, *units: str, **_: Any) -> None:
+        found.append(" ".join([verb, *units]))
+        if verb == "stop":
+            raise CtlError("it does not stop")
+
+    monkeypatch.setattr(bounded, "change", change)
+    monkeypatch.setattr(handover, "run", lambda *words, **_: found.append(" ".join(words[1:])))
+    return found
+
+
+def test_a_full_disk_leaves_the_former_release_in_service(host: Host, asked: list[str]) -> None:
+    host.serves("bbb3")
+    before = host.unit.read_text()
+    replacement = Replacement(host.unit, f"WorkingDirectory={host.releases}/ccc4/app\n")
+    said = r"(.|\n)*No space left(.|\n)*Its former addresses could not be put back: (.|\n)*No space left"
+    with pytest.raises(CtlError, match=rf"failed on it and serves bbb3 again: {said}"):
+        handover.switch(host, "ccc4", replacement, Change())  # type: ignore[arg-type]
+    assert host.unit.read_text() == before
+    assert asked == ["daemon-reload", "restart fastapi.service"]
+
+
+def test_a_first_release_leaves_nothing_though_it_does_not_stop(host: Host, asked: list[str]) -> None:
+    replacement = Replacement(host.unit, f"WorkingDirectory={host.releases}/ccc4/app\n")
+    with pytest.raises(CtlError, match="No space left"):
+        handover.switch(host, "ccc4", replacement, Change())  # type: ignore[arg-type]
+    assert not host.unit.exists()
+    assert asked == ["stop fastapi.service fastapi.socket", "daemon-reload"]
