@@ -20,6 +20,7 @@ from typing import Any
 from gunicorn_fastapi import sizing, upstream
 from gunicorn_fastapi.crashes import Crashes
 from gunicorn_fastapi.departures import Departures
+from gunicorn_fastapi.log import MasterLog
 from gunicorn_fastapi.worker import DrainingUvicornWorker
 
 VARIABLE = "gunicorn_fastapi_gunicorn_settings"
@@ -77,6 +78,8 @@ class Hooks:
             # gunicorn itself would ignore it.
             sys.exit(f"{VARIABLE}: gunicorn has no setting named {', '.join(unknown)}")
         settings: dict[str, Any] = {hook: getattr(self, hook) for hook in OWN}
+        if users.get("preload_app") and not users.get("statsd_host"):  # which has a log of its own
+            settings["logger_class"] = MasterLog
         for key, value in users.items():
             settings[key] = _chained(key, settings.get(key), value) if upstream.is_hook(key) else value
         return settings
@@ -102,6 +105,8 @@ class Hooks:
                     f"systemd has not delivered the credential {credential}. "
                     "Is / a shared mount? findmnt -o PROPAGATION /"
                 )
+        if isinstance(server.log, MasterLog):
+            server.log.kept.put_back()
         # Other classes do not tell when they serve.
         if issubclass(server.worker_class, DrainingUvicornWorker):
             Departures(server, self.shares)

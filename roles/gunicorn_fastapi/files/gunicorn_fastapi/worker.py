@@ -19,7 +19,7 @@ from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from gunicorn_fastapi import endings, upstream
 from gunicorn_fastapi.guard import Guard
-from gunicorn_fastapi.log import RequestContext
+from gunicorn_fastapi.log import Kept, RequestContext
 from gunicorn_fastapi.protocol import GuardedProtocol
 from gunicorn_fastapi.server import DrainingServer
 from gunicorn_fastapi.shared import Shares
@@ -56,6 +56,14 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
     shares = Shares()
     """Made when the master imports this."""
 
+    def load_wsgi(self) -> None:
+        """Load the application, whatever it does to the loggers of the server."""
+        self.kept = Kept()
+        try:
+            super().load_wsgi()
+        finally:
+            self.kept.put_back()
+
     async def _serve(self) -> None:
         """Serve until told to stop; exit with gunicorn's boot error when the start failed.
 
@@ -63,7 +71,7 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         """
         self.config.app = self.wsgi
         self.config.load()
-        self.config.loaded_app = RequestContext(self.config.loaded_app, self.shares.counts.count)
+        self.config.loaded_app = RequestContext(self.config.loaded_app, self.shares.counts.count, self.kept.put_back)
         # uvicorn would leave at once; this worker waits for its successor.
         self.config.limit_max_requests = None
         guard = self._guard()

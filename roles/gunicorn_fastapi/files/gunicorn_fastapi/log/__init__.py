@@ -24,7 +24,18 @@ at once. That costs a fraction of what each would cost between two pieces of wor
 from gunicorn_fastapi.log.context import RequestContext
 from gunicorn_fastapi.log.formats import Formatter, JsonFormatter
 from gunicorn_fastapi.log.handler import JournalHandler
+from gunicorn_fastapi.log.kept import Kept, MasterLog
 from gunicorn_fastapi.log.request import Request, current
 from gunicorn_fastapi.log.uncaught import log_uncaught
 
-__all__ = ["Formatter", "JournalHandler", "JsonFormatter", "Request", "RequestContext", "current", "log_uncaught"]
+__all__ = [
+    "Formatter",
+    "JournalHandler",
+    "JsonFormatter",
+    "Kept",
+    "MasterLog",
+    "Request",
+    "RequestContext",
+    "current",
+    "log_uncaught",
+]

@@ -22,17 +22,21 @@ class RequestContext:
 
     A valid ``X-Request-ID`` of the client, or of the proxy in front, is kept. A response in which the
     application has set one stays as it is. ``count`` is told of each request when its answer begins, or when it has
-    ended without, and whether it failed: with 5xx, to a client that is still there.
+    ended without, and whether it failed: with 5xx, to a client that is still there. ``started`` is called when the
+    application says that it has started.
     """
 
-    def __init__(self, app: Any, count: Callable[[bool], None] = lambda _: None) -> None:
+    def __init__(
+        self, app: Any, count: Callable[[bool], None] = lambda _: None, started: Callable[[], None] = lambda: None
+    ) -> None:
         self.app = app
         self.count = count
+        self._started = started
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = scope["type"]
         if kind == "lifespan":
-            await self.app(scope, receive, send)
+            await self._live(scope, receive, send)
             return
         identifier = _incoming_id(scope["headers"]) or f"{random.getrandbits(64):016x}"
         request = Request(identifier)
@@ -82,6 +86,16 @@ class RequestContext:
                 self.count(not getattr(cycle, "disconnected", False))
             if getattr(cycle, "disconnected", False):
                 _tell_of_departure(scope, request, cycle, body)
+
+    async def _live(self, scope: Any, receive: Any, send: Any) -> None:
+        """The application's lifespan."""
+
+        async def send_and_note(message: Any) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self._started()
+            await send(message)
+
+        await self.app(scope, receive, send_and_note)
 
     async def _talk(self, scope: Any, receive: Any, send: Any, request: Request) -> None:
         """The application's part in a WebSocket."""

@@ -81,11 +81,23 @@ class JournalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record. One that cannot be formatted or sent is reported on standard error, as ``logging`` does."""
         try:
-            self._take(record)
+            self._take(record, self.format)
         except Exception:  # noqa: BLE001 (the contract of emit: to log never raises)
             self.handleError(record)
 
-    def _take(self, record: logging.LogRecord) -> None:
+    def carry(self, other: logging.Handler) -> None:
+        """Send what another handler is given from now on, in the form that it has there."""
+
+        def emit(record: logging.LogRecord) -> None:
+            try:
+                with cast(threading.RLock, self.lock):
+                    self._take(record, other.format)
+            except Exception:  # noqa: BLE001 (as above)
+                other.handleError(record)
+
+        other.emit = emit  # type: ignore[method-assign]
+
+    def _take(self, record: logging.LogRecord, form: Callable[[logging.LogRecord], str]) -> None:
         access = answered(record)
         if access and access[4] < 400 and self._quiet(access[2]):
             return
@@ -96,7 +108,7 @@ class JournalHandler(logging.Handler):
             record.args = tuple(cut(word, TARGET) if isinstance(word, str) else word for word in record.args)
         if access and access[4] >= 500:
             record.levelno, record.levelname = self._server_errors
-        text = printable(self.format(record))
+        text = printable(form(record))
         line = b"" if self._fields else self._line(record, text)
         if self._fields:
             self._append(self._entry(record, text, access))
