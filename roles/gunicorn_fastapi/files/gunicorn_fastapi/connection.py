@@ -5,7 +5,6 @@ uvicorn knows the latest request of a connection alone, and closes when the clie
 """
 
 import asyncio
-import select
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -13,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gunicorn_fastapi import framing
 from gunicorn_fastapi.framing import Refusal
 from gunicorn_fastapi.guard import AWAITED, BUSY, IDLE, SLOW, Guard
-from gunicorn_fastapi.progress import Progress
+from gunicorn_fastapi.progress import Progress, has_hung_up
 
 
 class Answering(HttpToolsProtocol):
@@ -114,7 +113,7 @@ class Answering(HttpToolsProtocol):
         running = self._running
         if running is None or running.response_complete or running.more_body or not self.transport.can_write_eof():
             return False
-        if self.client is None and _has_hung_up(self.transport):
+        if self.client is None and has_hung_up(self.transport):
             return False
         self._deaf = self._left = True
         if self._last is None:
@@ -127,12 +126,10 @@ class Answering(HttpToolsProtocol):
         if self._last is not None and not self.pipeline and not self.transport.is_closing():
             self.server_state.total_requests += 1
             self._end(self._last)
-        else:
-            super().on_response_complete()
-
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
+            return
+        if self.pipeline:
+            self._running = self.pipeline[-1][0]
+        super().on_response_complete()
 
     # --- Ends -------------------------------------------------------------------------------------
 
@@ -176,10 +173,3 @@ class Answering(HttpToolsProtocol):
             self._awaited = self.loop.time()
         else:
             self.transport.close()
-
-
-def _has_hung_up(transport: asyncio.Transport) -> bool:
-    """Whether the other end of a unix socket is gone, and not only silent."""
-    look = select.poll()
-    look.register(transport.get_extra_info("socket").fileno(), 0)
-    return any(event & select.POLLHUP for _, event in look.poll(0))

@@ -1,6 +1,7 @@
-"""Whether a client takes what it is sent."""
+"""Whether a client takes what it is sent, and whether it is there, as the kernel knows."""
 
 import asyncio
+import select
 import socket
 import struct
 
@@ -38,3 +39,10 @@ class Progress:
         except OSError:
             return 0
         return int(struct.unpack_from("=Q", info, BYTES_ACKED)[0]) if len(info) == TCP_INFO_SIZE else 0
+
+
+def has_hung_up(transport: asyncio.BaseTransport) -> bool:
+    """Whether the other end is gone, and not only silent: a unix socket is closed, a TCP connection was reset."""
+    look = select.poll()
+    look.register(transport.get_extra_info("socket").fileno(), 0)
+    return any(event & select.POLLHUP for _, event in look.poll(0))

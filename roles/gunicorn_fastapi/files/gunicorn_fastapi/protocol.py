@@ -169,6 +169,8 @@ class GuardedProtocol(Answering):
             self._check_handshake()
             return
         super().on_headers_complete()
+        if not self.pipeline:
+            self._running = self.cycle
         self.size, self._uncounted = 0, self._read
         self._awaited = None
         self._body = 0
@@ -205,7 +207,7 @@ class GuardedProtocol(Answering):
         """Whether the upgrade that a request offers is one that is understood. All others are ignored."""
         offers = [value.strip().lower() for name, value in self.headers if name == b"upgrade"]
         is_get = version == "1.1" and self.parser.get_method() == b"GET"
-        return is_get and offers == [b"websocket"] and self._should_upgrade_to_ws()
+        return is_get and offers == [b"websocket"] and self.ws_protocol_class is not None
 
     def _check_handshake(self) -> None:
         if self._running is not None and not self._running.response_complete:

@@ -7,14 +7,13 @@ bounded, and a closed connection keeps nothing.
 
 import asyncio
 import logging
-import sys
-from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from gunicorn_fastapi import frames, handshake
 from gunicorn_fastapi.frames import BINARY, CLOSE, PING, PONG, TEXT, Deflate, FrameError, Frames
 from gunicorn_fastapi.guard import AWAITED, BUSY, SLOW
-from gunicorn_fastapi.progress import Progress
+from gunicorn_fastapi.mailbox import Mailbox, Message
+from gunicorn_fastapi.progress import Progress, has_hung_up
 
 if TYPE_CHECKING:
     from gunicorn_fastapi.protocol import GuardedProtocol
@@ -29,8 +28,6 @@ CONTROLS = 100
 
 EARLY = 64 * 1024
 """Bytes that are kept of a client that does not wait for the answer to its handshake."""
-
-Message = MutableMapping[str, Any]
 
 
 class ClientDisconnected(OSError):  # noqa: N818 (uvicorn's name)
@@ -59,11 +56,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._deflate, self._extensions = agreed
         self._frames = Frames(self.guard.message_max, self._deflate)
         self._is_asked = self._is_refused = self._is_paused = self._is_lost = False
-        # What the application gets next: a message, with its size in memory; why there will be none.
-        self._message: Message | None = None
-        self._size = 0
-        self._gone: Message | None = None
-        self._arrived = asyncio.Event()
+        self._mailbox = Mailbox()
         self._writable = asyncio.Event()
         self._writable.set()
         self._pong: bytes | None = None  # owed to a client that does not read
@@ -103,6 +96,9 @@ class WebSocketProtocol(asyncio.Protocol):
     def overdue(self, now: float) -> str:
         """Once a second: why it has to go. Pings who has been silent."""
         self._controls = 0
+        if self._is_paused and has_hung_up(self.transport):
+            self.transport.abort()  # the loop, which reads nothing, would not notice
+            return ""
         stall, is_untaken = self.guard.stall_timeout, self.transport.get_write_buffer_size() > 0
         if self._closing is not None:
             return f"no end within {CLOSING} s after a close frame" if now - self._closing > CLOSING else ""
@@ -125,7 +121,8 @@ class WebSocketProtocol(asyncio.Protocol):
     def release(self) -> None:
         """Forget what was received."""
         self._frames = Frames(self.guard.message_max, None)
-        self._message, self._size, self._begun = None, 0, None
+        self._mailbox.clear()
+        self._begun = None
         self.guard.messages.keep(self, 0)
 
     def shutdown(self) -> None:
@@ -143,7 +140,7 @@ class WebSocketProtocol(asyncio.Protocol):
         """Nothing that was received is kept, whatever the application still has of this."""
         self.connections.discard(self)
         self.guard.forget(self)
-        self._leave(1006)
+        self._mailbox.close(1006, "")
         self.handshake_complete = self._is_lost = True
         self._deflate = None
         self._writable.set()
@@ -179,7 +176,9 @@ class WebSocketProtocol(asyncio.Protocol):
     def _proceed(self) -> None:
         """Read on, until a message waits for the application."""
         try:
-            while self._message is None and self._closing is None and (frame := self._frames.next()) is not None:
+            while (
+                self._mailbox.message is None and self._closing is None and (frame := self._frames.next()) is not None
+            ):
                 self._take(*frame)
         except FrameError as error:
             self.fail(error.code, str(error))
@@ -188,16 +187,14 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _take(self, opcode: int, payload: bytes) -> None:
         if opcode in (TEXT, BINARY):
-            key, data = ("text", frames.decode(payload)) if opcode == TEXT else ("bytes", payload)
-            self._message, self._size = {"type": "websocket.receive", key: data}, sys.getsizeof(data)
+            self._mailbox.put(opcode, payload)
             self._begun = None
-            self._arrived.set()
             return
         self._controls += 1
         if self._controls > CONTROLS:
             raise FrameError(1008, f"more than {CONTROLS} control frames in a second")
         if opcode == CLOSE:
-            self._leave(*frames.read_close(payload))
+            self._mailbox.close(*frames.read_close(payload))
             self._say_goodbye(frames.build(CLOSE, payload))
         elif opcode == PING and self._writable.is_set():
             self.transport.write(frames.build(PONG, payload))
@@ -206,19 +203,19 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _count(self) -> None:
         """Tell what is kept, and have those closed who have kept theirs for longest, if it is too much."""
-        if self._message is not None or not self._frames.is_unfinished:
+        if self._mailbox.message is not None or not self._frames.is_unfinished:
             self._begun = None
         elif self._begun is None:
             self._begun = self.loop.time()
         self._pause()
         messages = self.guard.messages
-        messages.keep(self, self._frames.held + self._size)
+        messages.keep(self, self._frames.held + self._mailbox.size)
         for connection in messages.too_many():
             connection.fail(1009, f"messages of all clients of more than {messages.bound} bytes")
 
     def _pause(self) -> None:
         """Read no more while a message waits for the application, or an answer for the client."""
-        is_full = self._closing is None and (self._message is not None or not self._writable.is_set())
+        is_full = self._closing is None and (self._mailbox.message is not None or not self._writable.is_set())
         if is_full is not self._is_paused and not self.transport.is_closing():
             self._is_paused = is_full
             if is_full:
@@ -234,14 +231,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._close(code, reason)
 
     def _close(self, code: int, reason: str) -> None:
-        self._leave(code, reason)
+        self._mailbox.close(code, reason)
         self._say_goodbye(frames.build_close(code, reason))
-
-    def _leave(self, code: int, reason: str = "") -> None:
-        """The application gets no more messages but the last one, and is told so."""
-        if self._gone is None:
-            self._gone = {"type": "websocket.disconnect", "code": code, "reason": reason}
-        self._arrived.set()
 
     def _say_goodbye(self, words: bytes) -> None:
         """Say the last words and leave the end to the client, for a while: to close with bytes unread would take
@@ -262,7 +253,7 @@ class WebSocketProtocol(asyncio.Protocol):
         """Answer the handshake with a status instead of accepting it."""
         logger.info("%s", handshake.in_words(self._scope, str(status)))
         own = [(b"connection", b"close"), (b"content-length", b"0")]
-        self._leave(1006)
+        self._mailbox.close(1006, "")
         self._say_goodbye(handshake.head(status, [*self._server_headers(), *own]))
 
     # --- The application --------------------------------------------------------------------------
@@ -278,7 +269,7 @@ class WebSocketProtocol(asyncio.Protocol):
         except BaseException as error:
             code = 1011
             # Not the application's fault, but the way in which frameworks tell it.
-            if self._gone is None or type(error).__name__ != "WebSocketDisconnect":
+            if self._mailbox.end is None or type(error).__name__ != "WebSocketDisconnect":
                 logger.error("Exception in ASGI application\n", exc_info=error)
         if self._is_refused:
             self._say_goodbye(b"")
@@ -294,14 +285,8 @@ class WebSocketProtocol(asyncio.Protocol):
         if not self._is_asked:
             self._is_asked = True
             return {"type": "websocket.connect"}
-        while self._message is None and self._gone is None:
-            self._arrived.clear()
-            await self._arrived.wait()
-        message, self._message, self._size = self._message, None, 0
-        if message is None:
-            assert self._gone is not None
-            return self._gone
-        if self._closing is None and not self._is_lost:
+        message = await self._mailbox.take()
+        if message is not self._mailbox.end and self._closing is None and not self._is_lost:
             self._proceed()
         return message
 
@@ -355,7 +340,7 @@ class WebSocketProtocol(asyncio.Protocol):
         """The body of an answer that refuses the handshake; it ends with the connection."""
         self.transport.write(message.get("body", b""))
         if not message.get("more_body", False):
-            self._leave(1006)
+            self._mailbox.close(1006, "")
             self._say_goodbye(b"")
 
     def _server_headers(self) -> list[tuple[bytes, bytes]]:
