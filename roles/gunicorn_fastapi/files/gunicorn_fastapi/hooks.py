@@ -129,16 +129,27 @@ class Hooks:
         self.crashes.pre_fork(server, worker)
 
     def post_fork(self, server: Any, worker: Any) -> None:
-        """Wait in the worker when others have crashed before it."""
+        """Wait in the worker when others have crashed before it, which tells gunicorn that it is alive."""
+        for other in upstream.workers(server):
+            if isinstance(other, DrainingUvicornWorker):
+                other.last_words.close()
         self.crashes.post_fork(server, worker)
+        if isinstance(worker, DrainingUvicornWorker):
+            worker.last_words.renew()
 
     def worker_exit(self, server: Any, worker: Any) -> None:
         """Note in the worker how it ends."""
         self.crashes.worker_exit(server, worker)
 
     def child_exit(self, server: Any, worker: Any) -> None:
-        """Count the workers that were replaced, for whatever reason; the journal has it."""
+        """Say what the worker has left behind. Count those that were replaced; the journal has the reason."""
         self.shares.forget(worker.age)
+        if isinstance(worker, DrainingUvicornWorker):
+            lost = worker.last_words.tell(worker.pid, upstream.was_given_up(worker), server.log)
+            self.shares.counts.join(worker.age)
+            for _ in range(lost):
+                self.shares.counts.count(failed=True)
+            worker.last_words.close()
         if upstream.is_stopping(server):
             return
         self.replaced += 1

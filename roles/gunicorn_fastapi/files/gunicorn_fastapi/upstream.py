@@ -59,6 +59,11 @@ def workers(server: Any) -> list[Any]:
     return sorted(server.WORKERS.values(), key=lambda worker: worker.age)
 
 
+def was_given_up(worker: Any) -> bool:
+    """Whether gunicorn has killed a worker because it had not heard of it for ``timeout`` seconds."""
+    return bool(worker.aborted)
+
+
 def replace(server: Any, **methods: Callable[[], None]) -> None:
     """Have gunicorn call these in place of its own: ``manage_workers``, ``reload``, ``reap_workers``.
 

@@ -14,11 +14,13 @@ earlier than its own keep-alive timer would have.
 import functools
 import resource
 import sys
+from typing import Any
 
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from gunicorn_fastapi import endings, upstream
 from gunicorn_fastapi.guard import Guard
+from gunicorn_fastapi.last_words import LastWords
 from gunicorn_fastapi.log import Kept, RequestContext
 from gunicorn_fastapi.protocol import GuardedProtocol
 from gunicorn_fastapi.server import DrainingServer
@@ -56,6 +58,16 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
     shares = Shares()
     """Made when the master imports this."""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        # gunicorn makes the worker before it forks, so both have this.
+        self.last_words = LastWords(self.cfg.timeout, self.cfg.worker_tmp_dir)
+
+    def notify(self) -> None:
+        """Tell gunicorn that the worker is alive."""
+        super().notify()
+        self.last_words.renew()
+
     def load_wsgi(self) -> None:
         """Load the application, whatever it does to the loggers of the server."""
         self.kept = Kept()
@@ -71,7 +83,9 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         """
         self.config.app = self.wsgi
         self.config.load()
-        self.config.loaded_app = RequestContext(self.config.loaded_app, self.shares.counts.count, self.kept.put_back)
+        self.config.loaded_app = RequestContext(
+            self.config.loaded_app, self.shares.counts.count, self.kept.put_back, self.last_words
+        )
         # uvicorn would leave at once; this worker waits for its successor.
         self.config.limit_max_requests = None
         guard = self._guard()

@@ -4,12 +4,15 @@ import logging
 import random
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn_fastapi.log import leaving
 from gunicorn_fastapi.log.handler import JournalHandler
 from gunicorn_fastapi.log.request import Request, current
 from gunicorn_fastapi.upstream import CLIENT_DISCONNECTED
+
+if TYPE_CHECKING:
+    from gunicorn_fastapi.last_words import LastWords
 
 REQUEST_ID = b"x-request-id"
 _VALID_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
@@ -23,15 +26,20 @@ class RequestContext:
     A valid ``X-Request-ID`` of the client, or of the proxy in front, is kept. A response in which the
     application has set one stays as it is. ``count`` is told of each request when its answer begins, or when it has
     ended without, and whether it failed: with 5xx, to a client that is still there. ``started`` is called when the
-    application says that it has started.
+    application says that it has started. ``last_words``: where each request is noted while it lasts.
     """
 
     def __init__(
-        self, app: Any, count: Callable[[bool], None] = lambda _: None, started: Callable[[], None] = lambda: None
+        self,
+        app: Any,
+        count: Callable[[bool], None] = lambda _: None,
+        started: Callable[[], None] = lambda: None,
+        last_words: "LastWords | None" = None,
     ) -> None:
         self.app = app
         self.count = count
         self._started = started
+        self._last_words = last_words
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = scope["type"]
@@ -42,8 +50,14 @@ class RequestContext:
         request = Request(identifier)
         # Never reset: the server's own records about this request come after the application has returned.
         current.set(request)
+        words = self._last_words
+        slot = words.begin(scope, request) if words else -1
         if kind == "websocket":
-            await self._talk(scope, receive, send, request)
+            try:
+                await self._talk(scope, receive, send, request)
+            finally:
+                if words:
+                    words.end(slot)
             return
         header = (REQUEST_ID, identifier.encode())
         # Where uvicorn keeps whether it logs this request, and whether its client has left.
@@ -69,6 +83,8 @@ class RequestContext:
                 # Of a client that has gone it logs nothing.
                 if getattr(cycle, "access_log", False) and not cycle.disconnected:
                     cycle.access_log = not _take(scope, request, message["status"])
+                if words:
+                    words.has_begun(slot)
             await send(message)
 
         body = None
@@ -82,6 +98,8 @@ class RequestContext:
             if cycle.response_started and not (body and cycle.more_body):
                 leaving.log(scope, request, "during the answer")
         finally:
+            if words:
+                words.end(slot)
             if not is_counted:
                 self.count(not getattr(cycle, "disconnected", False))
             if getattr(cycle, "disconnected", False):
