@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from appctl import addresses, systemd
-from appctl.addresses import Address, Change, Layout, meaning, parse, plan
+from appctl import addresses, opening, systemd
+from appctl.addresses import Address, Layout, meaning, parse, plan
 from appctl.app import App
+from appctl.opening import Change
 from appctl.ours import Ours
 from appctl.process import CtlError
 
@@ -53,7 +54,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(" ".join(command))
         return ""
 
-    monkeypatch.setattr(addresses, "run", run)
+    monkeypatch.setattr(opening, "run", run)
     monkeypatch.setattr(systemd, "active", lambda _: True)
     return asked
 
@@ -68,7 +69,7 @@ def files(app: App) -> dict[str, str]:
 
 def written(app: App, *bind: str, **options: Any) -> dict[str, str]:
     Change(app, wanted(*bind, **options)).write()
-    addresses.noted(app).unlink(missing_ok=True)
+    opening.noted(app).unlink(missing_ok=True)
     return files(app)
 
 
@@ -148,7 +149,7 @@ def test_dual_stack_is_meant_whatever_the_host_prefers(app: App) -> None:
 def test_units_are_known_by_their_names_alone(app: App) -> None:
     for name in ("shop_admin.socket", "shop-probe.socket", "shop-worker.socket", "workshop.socket"):
         (app.system / name).write_text("[Socket]\nListenStream=1\n")
-    assert addresses.units(app) == {}
+    assert opening.units(app) == {}
 
 
 def test_root_notes_each_unit_before_it_is_there(app: App) -> None:
@@ -203,7 +204,7 @@ def test_a_new_address_restarts_its_own_unit_alone(app: App) -> None:
     assert change.beside
     assert change.kept == sorted(first - {"shop.socket"})
     assert change.write() == sorted(new)
-    assert json.loads(addresses.noted(app).read_text()) == {"opened": sorted(new), "closed": []}
+    assert json.loads(opening.noted(app).read_text()) == {"opened": sorted(new), "closed": []}
 
 
 def test_another_first_address_goes_without_a_second_instance(app: App) -> None:
@@ -220,7 +221,7 @@ def test_what_leaves_has_no_unit_any_more(app: App, commands: list[str]) -> None
     assert set(files(app)) == {"shop.socket"}
     change.finish()
     assert f"systemctl stop {other.pop()}" in commands
-    assert not addresses.noted(app).exists()
+    assert not opening.noted(app).exists()
 
 
 @pytest.mark.parametrize(
@@ -257,13 +258,13 @@ def test_the_way_back_from_no_change_touches_nothing(app: App, commands: list[st
 
 
 def test_a_change_that_was_interrupted_knows_what_is_left_to_do(app: App) -> None:
-    assert addresses.interrupted(app) is None
+    assert opening.interrupted(app) is None
     written(app, "127.0.0.1:8001")
     change = Change(app, wanted("127.0.0.1:8002"))
     change.write()
-    assert addresses.interrupted(app) == ["shop.socket"]
-    addresses.noted(app).write_text('{"opened": [')
-    assert addresses.interrupted(app) is None
+    assert opening.interrupted(app) == ["shop.socket"]
+    opening.noted(app).write_text('{"opened": [')
+    assert opening.interrupted(app) is None
 
 
 def test_a_second_instance_gets_the_addresses_that_stay(app: App) -> None:

@@ -8,9 +8,9 @@ import time
 from typing import Any
 
 from appctl import complete, handover, lock, releases, systemd, talk
-from appctl.addresses import Change
 from appctl.app import App
 from appctl.instance import loosened
+from appctl.opening import Change
 from appctl.process import ENVIRONMENT, CtlError
 from appctl.releases import short
 

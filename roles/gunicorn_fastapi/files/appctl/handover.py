@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from appctl import bounded, counting, exchange, history, limits, lock, releases, systemd, talk, watch
-from appctl.addresses import Change, for_candidate, interrupted
+from appctl.addresses import for_candidate
 from appctl.app import CANDIDATE, MAIN, PREFLIGHT, App
 from appctl.disk import Replacement, durable, read_bounded, staged
 from appctl.instance import instance, left, loosened, remove, start, unit_text
+from appctl.opening import Change, interrupted
 from appctl.process import CtlError, run
 from appctl.releases import short
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from appctl import addresses, answering, bounded, lock, systemd, talk
+from appctl import addresses, answering, bounded, lock, opening, systemd, talk
 from appctl.app import App
 from appctl.background import add_lock_wait
 from appctl.disk import read_bounded
@@ -72,7 +72,7 @@ def look(app: App, ours: Ours) -> Found:
     for link in (app.root, ours.state):
         if link.is_symlink() and link.lstat().st_uid != ours.owner:
             raise CtlError(f"{app.name}: nothing was removed. {link} is a link that root has not made. Remove it first")
-    public = [a for held in addresses.layout(app, addresses.units(app)).values() for a in held]
+    public = [a for held in addresses.layout(app, opening.units(app)).values() for a in held]
     return Found(made, units, additions, public)
 
 
