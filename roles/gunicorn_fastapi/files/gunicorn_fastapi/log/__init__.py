@@ -25,6 +25,7 @@ from gunicorn_fastapi.log.context import RequestContext
 from gunicorn_fastapi.log.formats import Formatter, JsonFormatter
 from gunicorn_fastapi.log.handler import JournalHandler
 from gunicorn_fastapi.log.kept import Kept, MasterLog
+from gunicorn_fastapi.log.printed import log_printed
 from gunicorn_fastapi.log.request import Request, current
 from gunicorn_fastapi.log.uncaught import log_uncaught
 
@@ -37,5 +38,6 @@ __all__ = [
     "Request",
     "RequestContext",
     "current",
+    "log_printed",
     "log_uncaught",
 ]

@@ -41,10 +41,10 @@ def field(name: str, value: object) -> bytes:
     return b"%s=%s\n" % (name.encode(), data)
 
 
-def writes_to_journal() -> bool:
-    """Whether standard output is the stream to the journal that systemd made."""
+def writes_to_journal(descriptor: int | None = None) -> bool:
+    """Whether a descriptor, or else standard output, is the stream to the journal that systemd made."""
     with contextlib.suppress(OSError):
-        stream = os.fstat(STDOUT)
+        stream = os.fstat(STDOUT if descriptor is None else descriptor)
         return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
     return False
 
