@@ -192,6 +192,18 @@ def test_a_file_that_changes_while_it_is_packed_is_refused(
     assert not list((project.root / "cache").iterdir())
 
 
+def test_archives_go_after_a_day_and_one_that_another_task_removes_meanwhile_is_none(project: Project) -> None:
+    cache = project.root / "cache"
+    cache.mkdir()
+    old, new, vanished = (cache / f"release-{name}.tar.gz" for name in ("old", "new", "vanished"))
+    for archived in (old, new):
+        archived.touch()
+    os.utime(old, (0, 0))
+    vanished.symlink_to("nothing")  # its name is found, and then there is no file
+    made = Path(str(project.bundle()["archive"]))
+    assert set(cache.iterdir()) == {new, vanished, made}
+
+
 def test_directories_have_a_mode_of_their_own(project: Project) -> None:
     project.write("package/data/x", "")
     (project.source / "package").chmod(0o700)

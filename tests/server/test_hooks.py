@@ -207,7 +207,7 @@ def test_without_a_socket_or_a_credential_it_does_not_start(tmp_path: Path, monk
     with pytest.raises(SystemExit, match="systemd has not delivered the credential password"):
         mine.on_starting(None)
     (tmp_path / "password").touch()
-    mine.on_starting(SimpleNamespace(worker_class=object))
+    mine.on_starting(SimpleNamespace(worker_class=object, log=None))
 
 
 TELLS_SCHEME = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -82,8 +83,9 @@ def pack(release: str, members: Iterable[Member], archive: Path) -> None:
     """
     archive.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     for old in archive.parent.glob("*.tar.gz"):
-        if old.stat().st_mtime < time.time() - 86400:
-            old.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another host's task has renamed or removed it
+            if old.stat().st_mtime < time.time() - 86400:
+                old.unlink()
     with tempfile.NamedTemporaryFile(dir=archive.parent, suffix=".tar.gz", delete=False) as temporary:
         try:
             with tarfile.open(fileobj=temporary, mode="w:gz", compresslevel=1) as tar:
