@@ -72,6 +72,11 @@ def empty_seal(app: App) -> None:
     (app.virtualenvs / VIRTUALENV / tree.SEAL).write_text("")
 
 
+def link_elsewhere(app: App) -> None:
+    app.release(RELEASE).rename(app.root / "elsewhere")
+    app.release(RELEASE).symlink_to(app.root / "elsewhere")
+
+
 def no_release(app: App) -> None:
     shutil.rmtree(app.release(RELEASE))
 
@@ -86,6 +91,7 @@ def no_release(app: App) -> None:
         (no_link_to_it, "venv is missing"),
         (no_interpreter, "python is not the interpreter that it was built for"),
         (empty_seal, "its virtualenv is not whole"),
+        (link_elsewhere, "is a link"),
         (no_release, "not on this host"),
     ],
 )

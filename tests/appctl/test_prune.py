@@ -1,6 +1,7 @@
 """Old releases go, and what no release refers to; nothing that is needed does."""
 
 import argparse
+import os
 
 import pytest
 from appctl import releases
@@ -52,6 +53,15 @@ def test_prune_takes_the_virtualenvs_that_no_release_uses(host: Host) -> None:
         (host.release(release) / "venv").symlink_to(f"../../virtualenvs/{virtualenv}")
     prune(host, 2)
     assert sorted(path.name for path in (host.virtualenvs).iterdir()) == ["next", "shared"]
+
+
+def test_prune_takes_an_archive_that_is_a_link_and_leads_nowhere(host: Host) -> None:
+    host.incoming.mkdir()
+    left = host.incoming / f"{'a' * 40}-1.tar.gz"
+    left.symlink_to("/nonexistent")
+    os.utime(left, (0, 0), follow_symlinks=False)
+    prune(host, 2)
+    assert not os.path.lexists(left)
 
 
 def test_prune_takes_what_never_served_before_what_did(host: Host) -> None:

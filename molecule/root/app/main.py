@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import json
 import os
+import signal
 import socket
 import struct
 import sys
@@ -58,19 +59,40 @@ def confuse() -> None:
         notify(words)
 
 
-def answer_slowly() -> None:
-    """Take the private address from the workers, and give an answer that never ends, a byte at a time."""
-    for descriptor in range(3, 3 + int(os.environ["LISTEN_FDS"])):
-        listener = socket.socket(fileno=os.dup(descriptor))
-        if listener.family == socket.AF_UNIX:
-            break
+def take_private() -> None:
+    """Have gunicorn listen elsewhere than on the private address, where a thread of the master answers."""
+    from gunicorn import sock  # type: ignore[import-untyped]
+
+    made = sock.create_sockets
+
+    def create(*arguments: object) -> object:
+        listeners = made(*arguments)
+        for listener in listeners:
+            if listener.family == socket.AF_UNIX:
+                taken = socket.socket(fileno=os.dup(listener.fileno()))
+                with socket.socket(socket.AF_UNIX) as other:
+                    other.bind("")
+                    other.listen()
+                    os.dup2(other.fileno(), listener.fileno())
+                threading.Thread(target=answer, args=[taken], daemon=True).start()
+        return listeners
+
+    sock.create_sockets = create
+
+
+def answer(listener: socket.socket) -> None:
+    """Answer the health path: at once, and from a time on with an answer that never ends, a byte at a time."""
     while True:
         try:
             connection, _ = listener.accept()
         except OSError:
             time.sleep(0.01)
             continue
-        threading.Thread(target=trickle, args=[connection], daemon=True).start()
+        if (STATE / "slow").exists():
+            threading.Thread(target=trickle, args=[connection], daemon=True).start()
+        else:
+            with connection:
+                connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
 
 def trickle(connection: socket.socket) -> None:
@@ -89,6 +111,47 @@ def never_stop() -> None:
     from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 
     Arbiter.stop = lambda *_, **__: time.sleep(3600)
+
+
+def stop_for_ever() -> None:
+    """Tell systemd that the service is stopping, and never stop."""
+    while INSTANCE == "candidate":
+        notify("STOPPING=1\nEXTEND_TIMEOUT_USEC=600000000")
+        time.sleep(0.5)
+
+
+def never_reload() -> None:
+    """The master heeds no SIGHUP."""
+    from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+
+    Arbiter.reload = lambda *_: None
+
+
+def multiply() -> None:
+    """A child in a session of its own, which another one follows every 20 ms."""
+    if INSTANCE != "main" or os.fork():
+        return
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(3)  # what follows would be taken for workers that die
+    while True:
+        time.sleep(0.02)
+        if os.fork():
+            os._exit(0)
+
+
+def hand_on() -> None:
+    """Give the public socket to another unit's process."""
+    while True:
+        for descriptor in range(3, 3 + int(os.environ["LISTEN_FDS"])):
+            with socket.socket(fileno=os.dup(descriptor)) as listener, socket.socket(socket.AF_UNIX) as accomplice:
+                if listener.family == socket.AF_INET:
+                    try:
+                        accomplice.connect("\0accomplice")
+                        socket.send_fds(accomplice, [b"x"], [descriptor])
+                    except OSError:
+                        pass
+        time.sleep(0.2)
 
 
 def rename() -> None:
@@ -135,8 +198,13 @@ def write_odd_records() -> None:
     print("[" * 200_000, "one\u2028two", "\x1b[2J", flush=True)
 
 
-THREADS = {"status": forge_status, "extend": prolong, "private": answer_slowly}
-ONCE = {"records": write_odd_records, "confuse": confuse, "deaf": never_stop, "rename": rename}
+THREADS = {
+    "status": forge_status, "extend": prolong, "stopping": stop_for_ever, "hand_on": hand_on,
+}  # fmt: skip
+ONCE = {
+    "records": write_odd_records, "confuse": confuse, "deaf": never_stop, "rename": rename, "stale": never_reload,
+    "multiply": multiply, "private": take_private,
+}  # fmt: skip
 
 for attack in ONCE.keys() & attacks:
     ONCE[attack]()

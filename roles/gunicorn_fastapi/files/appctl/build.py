@@ -117,7 +117,7 @@ def clear(app: App) -> None:
     app.incoming.mkdir(mode=0o700, exist_ok=True)
     app.incoming.chmod(0o700)
     for left in app.incoming.iterdir():
-        if left.name.endswith(".tar.gz") and left.stat().st_mtime > time.time() - FORGOTTEN:
+        if left.name.endswith(".tar.gz") and left.lstat().st_mtime > time.time() - FORGOTTEN:
             continue  # somebody has sent it, and waits for the lock
         tree.remove(left)
     # Those that a version without private names has begun.

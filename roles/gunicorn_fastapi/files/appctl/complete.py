@@ -24,6 +24,8 @@ def why_not(app: App, release: str, thorough: bool = False) -> str:
     """
     directory = app.release(release)
     try:
+        if directory.is_symlink():
+            return f"{directory} is a link"
         if not directory.is_dir():
             return "it is not on this host"
         manifest = unpack.read_manifest(directory / "manifest.json")
