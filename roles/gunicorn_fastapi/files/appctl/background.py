@@ -1,11 +1,9 @@
 """The commands that change which release is active, each in a unit of its own, so that nothing stops one half-way."""
 
 import argparse
-import json
 import subprocess
 import sys
 import time
-from typing import Any
 
 from appctl import complete, handover, lock, releases, systemd, talk
 from appctl.app import App
@@ -13,6 +11,7 @@ from appctl.instance import loosened
 from appctl.opening import Change
 from appctl.process import ENVIRONMENT, CtlError
 from appctl.releases import short
+from appctl.wanted import add_addresses, wanted
 
 
 def in_the_background(app: App, release: str, words: list[str], wait: float) -> None:
@@ -71,8 +70,9 @@ def command_restart(app: App, arguments: argparse.Namespace) -> dict[str, object
 
 def hand_over(app: App, word: str, wait: float, again: bool = False, addresses: str = "") -> dict[str, object]:
     """Hand over to a release and to other addresses, and tell whether that changed anything."""
+    change = Change(app, wanted(addresses))
     release = usable(app, word)
-    if not again and handover.is_settled(app, release) and not Change(app, wanted(addresses)).differs:
+    if not again and handover.is_settled(app, release) and not change.differs:
         talk.out(f"release {short(release)} is active already")
         if loosened(app):
             talk.out(loosened(app))
@@ -152,15 +152,6 @@ def add_lock_wait(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--lock-wait", type=float, default=lock.WAIT, metavar="SECONDS", help="how long to wait for another change"
     )
-
-
-def wanted(addresses: str) -> dict[str, Any] | None:
-    """The public addresses and their properties, as the playbook gives them; None where it does not."""
-    return json.loads(addresses) if addresses else None
-
-
-def add_addresses(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--addresses", default="", metavar="JSON", help=argparse.SUPPRESS)
 
 
 def add_handover(command: argparse.ArgumentParser) -> None:
