@@ -1,6 +1,10 @@
 """What root takes over from a build, and how it knows later that it is still so."""
 
+import errno
 import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +129,86 @@ def test_what_was_built_takes_the_place_of_what_was_there(tmp_path: Path) -> Non
     assert (tmp_path / "new/place").exists()  # for the caller to remove
     tree.put(tmp_path / "place", tmp_path / "free")
     assert (tmp_path / "free/new").exists()
+
+
+# --- Removal of what an application or a package has made ---------------------------------------------
+
+
+def nested(top: Path, levels: int) -> None:
+    """Directories in each other, deeper than a path can tell."""
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for level in range(levels):
+        os.mkdir("d", dir_fd=here)
+        os.close(os.open(f"f{level}", os.O_CREAT, 0o600, dir_fd=here))
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+
+
+def test_a_tree_of_any_depth_goes(tmp_path: Path) -> None:
+    nested(tmp_path / "deep", 5000)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+    try:
+        tree.remove(tmp_path / "deep")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert not os.path.lexists(tmp_path / "deep")
+
+
+def test_a_removal_follows_no_link_and_takes_all_kinds_of_files(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    top = tmp_path / "top"
+    (top / "a/b").mkdir(parents=True)
+    (top / "a/b/link").symlink_to(kept)
+    (top / "a/dangling").symlink_to("nowhere")
+    (top / ".0").mkdir()
+    os.mkfifo(top / "a/fifo")
+    (top / "a/closed").mkdir(mode=0)
+    for number in range(5000):
+        (top / "a/b" / f"{number}").touch()
+    tree.remove(top)
+    assert not top.exists()
+    tree.remove(top)  # what is not there is no error
+    (tmp_path / "to").symlink_to(kept)
+    tree.remove(tmp_path / "to")
+    assert (kept / "file").exists()
+
+
+@pytest.mark.parametrize("place", ["top", "top/in", "top/a/b/in"])
+def test_what_is_mounted_below_stays(tmp_path: Path, place: str) -> None:
+    kept = tmp_path / "kept"
+    (kept / "below").mkdir(parents=True)
+    (kept / "below/file").touch()
+    (kept / "file").touch()
+    (tmp_path / place).mkdir(parents=True)
+    script = (
+        f"mount --bind {kept} {tmp_path / place} && exec {sys.executable} -c 'import sys; from pathlib import Path; "
+        'from appctl import tree; tree.remove(Path(sys.argv[1]))\' "$0"'
+    )
+    program = Path(str(tree.__file__)).parents[1]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, str(tmp_path / "top")],
+        check=False, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(program)},
+    )  # fmt: skip
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("only root can mount")
+    assert "mount point" in done.stderr
+    assert (kept / "file").exists()
+    assert (kept / "below/file").exists()
+
+
+def test_what_does_not_move_goes_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an overlay's lower layer."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    nested(tmp_path / "top", 5)
+    monkeypatch.setattr(os, "rename", refuse)
+    tree.remove(tmp_path / "top")
+    assert not (tmp_path / "top").exists()

@@ -234,14 +234,14 @@ def test_a_target_with_nothing_else_goes_too(host: Host) -> None:
     assert not target.exists()
 
 
-@pytest.mark.parametrize("step", ["empty", "whole", "close", "remove_user", "forget"])
+@pytest.mark.parametrize("step", ["empty", "whole", "close", "remove_user", "tree.remove"])
 def test_a_second_run_finishes_what_a_first_began(host: Host, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     with monkeypatch.context() as broken:
 
         def fail(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        broken.setattr(uninstall, step, fail)
+        broken.setattr(f"appctl.{step}" if "." in step else f"appctl.uninstall.{step}", fail)
         with pytest.raises((CtlError, OSError), match="No space left"):
             host.uninstall()
     assert host.ours.marked()

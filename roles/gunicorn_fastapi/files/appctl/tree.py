@@ -3,9 +3,9 @@
 import contextlib
 import ctypes
 import errno
+import itertools
 import json
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -185,8 +185,77 @@ def put(new: Path, place: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a tree, a file or a link, if it is there."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-    else:
-        shutil.rmtree(path)
+    """Remove a tree, a file or a link, if it is there, as `remove_at` does."""
+    with contextlib.suppress(FileNotFoundError):
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            remove_at(directory, path.name)
+        finally:
+            os.close(directory)
+
+
+def remove_at(directory: int, name: str) -> None:
+    """Remove what has this name in a directory, with all that is in it, however deep that is.
+
+    By descriptors, so that no link is followed. Raises OSError for a mount point, whose content stays.
+    """
+    if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+        os.unlink(name, dir_fd=directory)
+        return
+    with _opened(name, directory) as top:
+        if _mount(top) != _mount(directory):
+            raise _mounted(name)
+        _empty(top)
+    os.rmdir(name, dir_fd=directory)
+
+
+def _empty(top: int) -> None:
+    """Remove all that is in a directory.
+
+    Directories in others are moved up to the top first: then a tree of any depth takes two descriptors, and the
+    kernel refuses to move a mount point.
+    """
+    prefix = f".{os.urandom(8).hex()}-"
+    moved = itertools.count()
+    waiting = _lift(top, top, prefix, moved)
+    while waiting:
+        name = waiting.pop()
+        with _opened(name, top) as directory:
+            waiting += _lift(directory, top, prefix, moved)
+        os.rmdir(name, dir_fd=top)
+
+
+def _lift(source: int, top: int, prefix: str, moved: Iterator[int]) -> list[str]:
+    """Remove what is in a directory, but move its directories to the top; their names there."""
+    lifted = []
+    while names := _some(source, prefix):
+        for name in names:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=source)
+                continue
+            new = f"{prefix}{next(moved)}"
+            try:
+                os.rename(name, new, src_dir_fd=source, dst_dir_fd=top)
+                lifted.append(new)
+            except OSError as error:
+                if error.errno == errno.EBUSY:
+                    raise _mounted(name) from None
+                if error.errno != errno.EXDEV:
+                    raise
+                remove_at(source, name)  # of an overlay's lower layer, which does not move
+    return lifted
+
+
+def _mounted(name: str) -> OSError:
+    return OSError(errno.EBUSY, "it is a mount point, and what is in it stays. Unmount it", name)
+
+
+def _some(directory: int, but: str) -> list[str]:
+    """Some names of a directory, but for those with a prefix. Not all: there may be millions."""
+    with os.scandir(directory) as found:
+        return list(itertools.islice((entry.name for entry in found if not entry.name.startswith(but)), 4096))
+
+
+def _mount(descriptor: int) -> str:
+    """The mount that a descriptor is on; a directory of the same disk may be mounted elsewhere too."""
+    return next(line for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().split("\n") if "mnt_id" in line)

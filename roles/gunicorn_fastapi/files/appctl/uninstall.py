@@ -5,13 +5,12 @@ import contextlib
 import errno
 import grp
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from appctl import addresses, answering, bounded, lock, opening, systemd, talk
+from appctl import addresses, answering, bounded, lock, opening, systemd, talk, tree
 from appctl.app import App
 from appctl.background import add_lock_wait
 from appctl.disk import read_bounded
@@ -113,8 +112,8 @@ def stop(app: App, found: Found) -> None:
 def remove(app: App, ours: Ours, found: Found, state: bool) -> None:
     """Take everything away. Raises CtlError at what cannot be; the next run goes on from there."""
     steps: list[tuple[Path, Callable[[], None]]] = [
-        *((path, lambda path=path: forget(path)) for path in links_of_targets(app)),
-        *((path, lambda path=path: forget(path)) for path in found.units),
+        *((path, lambda path=path: tree.remove(path)) for path in links_of_targets(app)),
+        *((path, lambda path=path: tree.remove(path)) for path in found.units),
         *((Path(a.text), lambda a=a: forget_socket(Path(a.text))) for a in found.public if not a.host),
         (app.root, lambda: empty(app.root)),
         (app.cache, lambda: whole(app.cache)),
@@ -138,11 +137,11 @@ def remove(app: App, ours: Ours, found: Found, state: bool) -> None:
     kept = [f"/{Path(path).relative_to(app.base)}" for path in kept]
     whole(app.runtime)  # with the lock; whoever waits for it looks whether it is still there
     ours.write([*kept, f"/{command.relative_to(app.base)}"])
-    forget(command)
+    tree.remove(command)
     if kept:
         ours.write(kept)
     else:
-        forget(ours.record)
+        tree.remove(ours.record)
 
 
 def links_of_targets(app: App) -> list[Path]:
@@ -151,14 +150,6 @@ def links_of_targets(app: App) -> list[Path]:
         app.system / f"{target}.target.wants" / unit
         for target, unit in (("multi-user", app.service), ("sockets", app.socket))
     ]
-
-
-def forget(path: Path) -> None:
-    """Remove a file, a link, or the directory of a unit's drop-ins in /run."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def forget_socket(path: Path) -> None:
@@ -208,10 +199,7 @@ def clear(directory: Path, names: tuple[str, ...] | None) -> None:
         for name in os.listdir(descriptor):  # noqa: PTH208 (by descriptor)
             if names is not None and name not in names and not name.endswith(".building"):
                 continue
-            if stat.S_ISDIR(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
-                shutil.rmtree(name, dir_fd=descriptor)
-            else:
-                os.unlink(name, dir_fd=descriptor)
+            tree.remove_at(descriptor, name)
     finally:
         os.close(descriptor)
 
