@@ -212,13 +212,13 @@ def site(start_server: StartServer, tmp_path: Path) -> Iterator[Site]:
         yield Site(start_server, tmp_path, listener)
 
 
-def ask(connection: HTTPConnection, path: str = "/") -> str | None:
-    """Ask on an open connection; the answer's ``Connection`` header. No answer raises."""
-    connection.request("GET", path)
+def ask(connection: HTTPConnection, header: str = "connection") -> str | None:
+    """Ask on an open connection; a header of the answer, its ``Connection`` if nothing else. No answer raises."""
+    connection.request("GET", "/")
     response = connection.getresponse()
     response.read()
     assert response.status == 200
-    return response.getheader("connection")
+    return response.getheader(header)
 
 
 def lost_after_stop(site: Site, server: ServerProcess, stopping: str) -> int:
@@ -299,10 +299,12 @@ def test_recycling_worker_accepts_beside_an_idle_connection(site: Site) -> None:
     """The only worker has had its last request: an idle client does not keep new ones waiting."""
     server = site.start(workers=1, max_requests=1, drain_timeout=600, keepalive=600)
     with closing(site.connection()) as idle:
-        assert ask(idle) is None
+        first = ask(idle, "x-pid")
         server.wait_for(DRAINING)
-        with closing(site.connection()) as new:
-            ask(new)
+        for _ in range(3):
+            with closing(site.connection()) as new:
+                assert ask(new, "x-pid") not in (first, None)
+        assert str(first) in map(str, server.children())
         assert ask(idle) == "close"
     server.wait_for("Application startup complete.", times=2)
     server.stop()

@@ -11,7 +11,7 @@ from typing import Any, Self
 import pytest
 from gunicorn_fastapi.departures import Departures
 from gunicorn_fastapi.shared import LEAVING, READY, SPENT, Shares
-from servers import ServerProcess, eventually
+from servers import PATIENCE, ServerProcess, eventually
 from services import Service
 
 
@@ -35,6 +35,10 @@ class Master:
     def kill_worker(self, pid: int, number: int) -> None:
         assert number == signal.SIGTERM
         self.told.append(pid)
+
+    def stop(self) -> None:
+        for pid in list(self.WORKERS):
+            self.kill_worker(pid, signal.SIGTERM)
 
     def reload(self) -> None:
         for _ in range(self.num_workers):
@@ -142,8 +146,30 @@ def test_one_that_is_dead_is_replaced(master: Master) -> None:
     assert (list(master.WORKERS), master.told) == ([2, 3], [])
 
 
+def test_who_gets_a_signal_to_stop_knows_whether_it_is_gunicorns(master: Master) -> None:
+    seen = []
+    for age in (1, 2):
+        worker = copy.copy(master.shares)
+        worker.join(age)
+        seen.append(worker)
+    assert [worker.can_ask() for worker in seen] == [True, True]
+    master.are_now(SPENT, 2)
+    master.manage_workers()
+    master.are_now(READY, 3)
+    master.manage_workers()
+    assert [worker.can_ask() for worker in seen] == [True, False]
+    master.dies(2)
+    assert seen[1].can_ask()  # its successor in the row
+    master.stop()
+    assert not seen[0].can_ask()
+
+
+def test_who_has_nobody_to_ask_stops_at_once() -> None:
+    assert not Shares().can_ask()
+
+
 SLOW_START = """
-import asyncio, os
+import asyncio, os, signal
 from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 
@@ -165,6 +191,13 @@ async def healthz():
 @app.post("/body")
 async def body(request: Request):
     return len(await request.body())
+
+
+# As middlewares do that look at the memory of their process, with each request above the limit.
+@app.get("/full")
+async def full():
+    os.kill(os.getpid(), signal.SIGTERM)
+    return os.getpid()
 """
 
 
@@ -232,19 +265,52 @@ def test_as_many_serve_all_the_time(service: Service, how: str) -> None:
     server.stop()
 
 
-def test_a_worker_that_an_operator_stops_is_replaced_while_it_drains(service: Service) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_workers_that_somebody_else_stops_go_one_by_one(service: Service, number: signal.Signals) -> None:
+    """Whatever their clients do, and however often they are told: two accept all the time."""
     server = start(service)
-    with closing(service.connection()) as slow:
-        slow.putrequest("POST", "/body")
-        slow.putheader("Content-Length", "2")
-        slow.endheaders(b"x")
-        for pid in server.children():
-            os.kill(pid, signal.SIGTERM)
+    first = server.children()
+    slow = [service.connection() for _ in range(8)]
+    for connection in slow:
+        connection.putrequest("POST", "/body")
+        connection.putheader("Content-Length", "2")
+        connection.endheaders(b"x")
+    with Watch(service) as watch:
+        for _ in range(3):
+            for pid in first:
+                os.kill(pid, number)
+        server.wait_for(f"leaves when its successor serves: it got {number.name}", times=2)
+        server.wait_for("Draining")
+        eventually(lambda: len(processes(service)) == 2, "two serve")
+        for connection in slow:
+            with closing(connection):
+                connection.send(b"x")
+                assert connection.getresponse().read() == b"2"
         server.wait_for("Draining", times=2)
-        eventually(lambda: len(processes(service)) == 2, "two others serve")
-        slow.send(b"x")
-        assert slow.getresponse().read() == b"2"
+        eventually(lambda: not server.children() & first, "all are others")
+    assert set(watch.seen) == {"2/2"}
+    assert server.output.count("it got") == 2
     server.stop()
+
+
+def test_workers_that_find_themselves_too_large_go_one_by_one(service: Service) -> None:
+    server = start(service)
+    first = server.children()
+    with Watch(service) as watch:
+        eventually(lambda: service.get("/full")[0] == 200 and not server.children() & first, "all are others")
+    assert set(watch.seen) == {"2/2"}
+    server.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_gunicorn_stops_in_order_whatever_it_is_told_by(service: Service, number: signal.Signals) -> None:
+    server = start(service)
+    os.kill(min(server.children()), signal.SIGTERM)
+    server.wait_for("it got SIGTERM")
+    server.signal(number)
+    assert server.process.wait(PATIENCE) == 0
+    assert server.output.count("Application shutdown complete.") == server.output.count("Started server process")
+    assert "SIGKILL" not in server.output
 
 
 def test_a_stop_in_the_middle_of_a_reload_is_heeded(service: Service) -> None:

@@ -2,7 +2,8 @@
 
 gunicorn tells surplus workers to stop as soon as it has started others (SIGHUP), and replaces one that leaves by
 itself (``max_requests``) when it is gone. Here a worker asks for a successor and goes on to serve, one at a time,
-and none is told to stop unless as many as there should be serve without it.
+and none is told to stop unless as many as there should be serve without it. A signal to stop that is not gunicorn's,
+as from what watches over the worker's memory, has a worker ask too.
 """
 
 import random
@@ -12,6 +13,10 @@ from typing import Any
 
 from gunicorn_fastapi import upstream
 from gunicorn_fastapi.shared import LEAVING, READY, SPENT, Shares
+
+
+STOPS = (signal.SIGTERM, signal.SIGQUIT)
+"""What gunicorn has its workers stop by. SIGKILL and SIGABRT ask nobody."""
 
 
 class _Reloaded(Exception):  # noqa: N818 (no error)
@@ -26,8 +31,16 @@ class Departures:
         self._shares = shares
         self._reload = server.reload
         self._reap_workers = server.reap_workers
+        self._kill_worker = server.kill_worker
         self._is_reloading = False
-        upstream.replace(server, manage_workers=self.manage_workers, reload=self.reload, reap_workers=self.reap_workers)
+        upstream.replace(
+            server,
+            manage_workers=self.manage_workers,
+            reload=self.reload,
+            reap_workers=self.reap_workers,
+            kill_worker=self.kill_worker,
+        )
+        shares.take_turns()
 
     def manage_workers(self) -> None:
         """Start whom there is a lack of, and tell to stop who can be spared. Called once a second and at signals."""
@@ -57,6 +70,13 @@ class Departures:
         leaver = min(staying, key=lambda worker: (self._shares.state(worker.age) != SPENT, worker.age))
         serving = sum(self._shares.state(w.age) in (READY, SPENT) for w in staying if w is not leaver)
         return leaver if serving >= self._server.num_workers else None
+
+    def kill_worker(self, pid: int, number: int) -> None:
+        """As gunicorn does, but the worker knows that it is gunicorn who wants it to stop."""
+        worker = self._server.WORKERS.get(pid)
+        if worker is not None and number in STOPS:
+            self._shares.dismiss(worker.age)
+        self._kill_worker(pid, number)
 
     def reload(self) -> None:
         """As gunicorn does, but it goes on with its work instead of waiting for the old ones to be gone."""

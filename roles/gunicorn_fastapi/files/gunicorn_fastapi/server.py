@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from socket import socket
+from types import FrameType
 from typing import Any
 
 from uvicorn.config import Config
@@ -35,7 +36,7 @@ application's shutdown."""
 
 CLOSE = (b"connection", b"close")
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 """What gunicorn and operators stop a worker by, and libraries like to take."""
 
 
@@ -67,6 +68,7 @@ class DrainingServer(Server):
         self.max_requests = max_requests
         self._end_process_within = end_process_within
         self._is_spent = False
+        self._asked_by: signal.Signals | None = None
         self._handler: Any = None
         self._idle_since: dict[Any, float] = {}
 
@@ -79,6 +81,13 @@ class DrainingServer(Server):
             signal.signal(number, self._handler)
         yield
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop when gunicorn says so. When others do, who would not wait for a successor, ask for one first."""
+        if self.started and self.shares.can_ask():
+            self._asked_by = signal.Signals(sig)  # a signal comes at any time: on_tick() does the rest
+        else:
+            super().handle_exit(sig, frame)
+
     def _is_worth_telling(self, record: logging.LogRecord) -> bool:
         return not self.should_exit or endings.is_worth_telling(record)
 
@@ -89,8 +98,12 @@ class DrainingServer(Server):
             self.shares.tell(len(self.server_state.connections))
             self.shares.look()
             self.shares.counts.sum_up()
-            if self.server_state.total_requests >= self.max_requests and not self._is_spent:
+            if self._is_spent:
+                pass
+            elif self.server_state.total_requests >= self.max_requests:
                 self.leave(f"it has answered {self.max_requests} requests (max_requests)")
+            elif self._asked_by is not None:
+                self.leave(f"it got {self._asked_by.name}, and not from gunicorn")
         self.guard.look(self.server_state.connections, asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 

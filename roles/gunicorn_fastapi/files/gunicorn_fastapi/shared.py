@@ -12,10 +12,10 @@ from gunicorn_fastapi.counts import WORKERS, Counts
 STALE = 1.0
 """Seconds after which a worker that has not told its number is dead, or too busy to be waited for."""
 
-TOLD, CONNECTIONS, STATE = range(3)
-"""The columns."""
+TOLD, CONNECTIONS, STATE, DISMISSED = range(4)
+"""The columns. The last one is always gunicorn's: whether it has told the worker to stop."""
 
-WIDTH = 3
+WIDTH = 4
 
 BOOTING, READY, SPENT, LEAVING = range(4)
 """How far a worker is: it accepts nothing yet; it serves; it serves, but has asked for a successor; it accepts
@@ -24,12 +24,15 @@ nothing any more."""
 WANTED = WIDTH * WORKERS
 """Where the number of workers is that there should be."""
 
+IN_TURN = WANTED + 1
+"""Where gunicorn notes that it starts a successor for who asks for one."""
+
 
 class Shares:
     """The table. Made by gunicorn before it has workers; in a worker, the view of that worker."""
 
     def __init__(self) -> None:
-        self._table = memoryview(mmap.mmap(-1, 8 * (WANTED + 1))).cast("d")
+        self._table = memoryview(mmap.mmap(-1, 8 * (IN_TURN + 1))).cast("d")
         self.counts = Counts()
         self._own = 0
         self._others: list[int] = []
@@ -55,6 +58,10 @@ class Shares:
         self._table[self._own + TOLD] = 0
         self.is_now(LEAVING)
 
+    def can_ask(self) -> bool:
+        """Whether this worker gets a successor when it asks for one, instead of having to stop at once."""
+        return bool(self._table[IN_TURN]) and not self._table[self._own + DISMISSED]
+
     def look(self) -> None:
         """Find out who else takes part."""
         since = max(time.monotonic() - STALE, 0)
@@ -70,6 +77,14 @@ class Shares:
     def want(self, workers: int) -> None:
         """Tell the workers how many there should be."""
         self._table[WANTED] = workers
+
+    def take_turns(self) -> None:
+        """Tell the workers that who asks for a successor gets one."""
+        self._table[IN_TURN] = 1
+
+    def dismiss(self, number: int) -> None:
+        """Tell a worker that the next signal to stop is from gunicorn."""
+        self._table[_row(number) + DISMISSED] = 1
 
     def state(self, number: int) -> int:
         """How far a worker is."""

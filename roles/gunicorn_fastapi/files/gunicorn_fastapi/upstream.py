@@ -64,8 +64,8 @@ def was_given_up(worker: Any) -> bool:
     return bool(worker.aborted)
 
 
-def replace(server: Any, **methods: Callable[[], None]) -> None:
-    """Have gunicorn call these in place of its own: ``manage_workers``, ``reload``, ``reap_workers``.
+def replace(server: Any, **methods: Callable[..., None]) -> None:
+    """Have gunicorn call these in place of its own: ``manage_workers``, ``reload``, ``reap_workers``, ``kill_worker``.
 
     ``reload`` calls ``manage_workers`` when it has started the new workers, and ``reap_workers`` only while it waits
     for the old ones after that, in releases that wait.

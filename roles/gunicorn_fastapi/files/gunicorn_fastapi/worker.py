@@ -101,7 +101,6 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
             endings.end_process_within,
         )
         self.shares.join(self.age)
-        self._install_sigquit_handler()
         # Plain sockets instead of gunicorn's wrappers: uvloop closes a wrapper's descriptor behind
         # its back, and the wrapper would later close whatever has the same number by then.
         await server.serve(sockets=[listener.sock for listener in self.sockets])
