@@ -22,7 +22,7 @@ from gunicorn_fastapi.hooks import Hooks
 from gunicorn_fastapi.worker import DrainingUvicornWorker
 
 hooks = Hooks("shop", "0d6a72e61398")
-worker_class = DrainingUvicornWorker
+worker_class = "gunicorn_fastapi.worker.DrainingUvicornWorker"
 DrainingUvicornWorker.drain_timeout = {drain_timeout}
 workers = hooks.workers({workers}, 128)
 control_socket_disable = True

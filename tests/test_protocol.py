@@ -23,7 +23,7 @@ import resource
 from gunicorn_fastapi import guard as guarding
 from gunicorn_fastapi.worker import DrainingUvicornWorker
 
-worker_class = DrainingUvicornWorker
+worker_class = "gunicorn_fastapi.worker.DrainingUvicornWorker"
 control_socket_disable = True
 accesslog = "-"
 keepalive = 30

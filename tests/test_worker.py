@@ -40,15 +40,9 @@ FILES = TESTS.parent / "roles/gunicorn_fastapi/files"
 CONFIGURATION = """
 from gunicorn_fastapi.hooks import Hooks
 from gunicorn_fastapi.worker import DrainingUvicornWorker
-from uvicorn_worker import UvicornWorker
-
-
-class H11(DrainingUvicornWorker):
-    CONFIG_KWARGS = {{"loop": "asyncio", "http": "h11"}}
-
 
 DrainingUvicornWorker.drain_timeout = {drain_timeout}
-worker_class = {worker_class}
+worker_class = {worker_class!r}
 workers = {workers}
 graceful_timeout = {graceful_timeout}
 keepalive = {keepalive}
@@ -59,7 +53,9 @@ control_socket_disable = True
 globals().update(Hooks("counting", "release").settings({{}}))
 """
 
-BOTH_PARSERS = pytest.mark.parametrize("worker_class", ["DrainingUvicornWorker", "H11"])
+WORKER = "gunicorn_fastapi.worker.DrainingUvicornWorker"
+
+BOTH_PARSERS = pytest.mark.parametrize("worker_class", [WORKER, "h11_worker.H11"])
 
 
 DRAINING = "Draining "
@@ -77,7 +73,7 @@ class Site:
 
     def start(
         self,
-        worker_class: str = "DrainingUvicornWorker",
+        worker_class: str = WORKER,
         *,
         workers: int = 2,
         drain_timeout: float = 5,
@@ -248,7 +244,7 @@ def test_open_connections_are_answered_after_the_stop(site: Site, worker_class: 
 
 def test_the_stock_worker_loses_the_same_requests(site: Site) -> None:
     """The tests here can fail: uvicorn's own worker loses every one of these requests."""
-    assert lost_after_stop(site, site.start("UvicornWorker"), "Finished server process") == 20
+    assert lost_after_stop(site, site.start("uvicorn_worker.UvicornWorker"), "Finished server process") == 20
     assert site.count("GET") == 20
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from gunicorn_fastapi import upstream
 from gunicorn_fastapi.shared import LEAVING, READY, SPENT, Shares
 
-
 STOPS = (signal.SIGTERM, signal.SIGQUIT)
 """What gunicorn has its workers stop by. SIGKILL and SIGABRT ask nobody."""
 

@@ -51,7 +51,7 @@ def scope(http: Any, values: Values) -> dict[str, Any]:
     return {
         **http.scope,
         "type": "websocket",
-        "asgi": {"version": http.asgi_version, "spec_version": "2.4"},
+        "asgi": {"version": http.config.asgi_version, "spec_version": "2.4"},
         "scheme": "wss" if http.scheme == "https" else "ws",
         "path": root_path + unquote(raw_path.decode("ascii")),
         "raw_path": root_path.encode("ascii") + raw_path,

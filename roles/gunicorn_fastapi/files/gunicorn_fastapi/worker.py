@@ -4,7 +4,7 @@
     from gunicorn_fastapi.worker import DrainingUvicornWorker
 
     DrainingUvicornWorker.drain_timeout = 5
-    worker_class = DrainingUvicornWorker
+    worker_class = "gunicorn_fastapi.worker.DrainingUvicornWorker"
     globals().update(Hooks("shop", release="0d6a72e61398").settings({}))
 
 Keep gunicorn's ``keepalive`` at or below ``drain_timeout``: then a stop closes no connection
