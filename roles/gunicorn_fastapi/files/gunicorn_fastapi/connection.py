@@ -9,7 +9,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gunicorn_fastapi import framing
+from gunicorn_fastapi import framing, peers
 from gunicorn_fastapi.framing import Refusal
 from gunicorn_fastapi.guard import AWAITED, BUSY, IDLE, SLOW, Guard
 from gunicorn_fastapi.progress import Progress, has_hung_up
@@ -90,6 +90,7 @@ class Answering(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A head is awaited from now on, if there is room for one more connection."""
         super().connection_made(transport)
+        self.client = peers.named(self.client, transport)
         self._awaited = self._received = self.loop.time()
         self._progress = Progress(transport, self._received)
         if reason := self.guard.admit(self, self._received):
@@ -113,7 +114,7 @@ class Answering(HttpToolsProtocol):
         running = self._running
         if running is None or running.response_complete or running.more_body or not self.transport.can_write_eof():
             return False
-        if self.client is None and has_hung_up(self.transport):
+        if self.client == peers.UNIX and has_hung_up(self.transport):
             return False
         self._deaf = self._left = True
         if self._last is None:

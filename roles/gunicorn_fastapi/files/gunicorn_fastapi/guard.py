@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from gunicorn_fastapi import peers
 from gunicorn_fastapi.log.bounded import Bounded
 
 logger = logging.getLogger("uvicorn.error")
@@ -178,7 +179,7 @@ class Guard:
 
     def may_stall(self, client: Any) -> bool:
         """Whether a client may take nothing for as long as it likes."""
-        if client is None or self.stall_timeout <= 0 or "*" in self._trusted:
+        if client in (None, peers.UNIX) or self.stall_timeout <= 0 or "*" in self._trusted:
             return True
         return any(_address(client[0]) in network for network in self._networks)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from gunicorn_fastapi import sizing, upstream
+from gunicorn_fastapi import peers, sizing, upstream
 from gunicorn_fastapi.crashes import Crashes
 from gunicorn_fastapi.departures import Departures
 from gunicorn_fastapi.log import MasterLog
@@ -80,9 +80,19 @@ class Hooks:
         settings: dict[str, Any] = {hook: getattr(self, hook) for hook in OWN}
         if users.get("preload_app") and not users.get("statsd_host"):  # which has a log of its own
             settings["logger_class"] = MasterLog
+        users = self._believing(users)
         for key, value in users.items():
             settings[key] = _chained(key, settings.get(key), value) if upstream.is_hook(key) else value
         return settings
+
+    def _believing(self, users: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The settings without the word for peers on unix sockets, which gunicorn would refuse; uvicorn gets it."""
+        trusted = users.get("forwarded_allow_ips", "")
+        names = [name.strip() for name in trusted.split(",")] if isinstance(trusted, str) else list(trusted)
+        if peers.UNIX[0] not in names:
+            return users
+        DrainingUvicornWorker.CONFIG_KWARGS = {**DrainingUvicornWorker.CONFIG_KWARGS, "forwarded_allow_ips": names}
+        return {**users, "forwarded_allow_ips": ",".join(name for name in names if name != peers.UNIX[0])}
 
     def uvicorn(self, users: Mapping[str, Any]) -> None:
         """Give the workers the operator's options of uvicorn. Exits when this release's uvicorn has no such option."""
