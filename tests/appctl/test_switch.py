@@ -4,7 +4,7 @@ import errno
 from typing import Any
 
 import pytest
-from appctl import bounded, handover
+from appctl import bounded, handover, health, instance, releases
 from appctl.disk import Replacement
 from appctl.process import CtlError
 from ctl_host import Host
@@ -49,7 +49,7 @@ def test_a_full_disk_leaves_the_former_release_in_service(host: Host, asked: lis
     with pytest.raises(CtlError, match=rf"failed on it and serves bbb3 again: {said}"):
         handover.switch(host, "ccc4", replacement, Change())  # type: ignore[arg-type]
     assert host.unit.read_text() == before
-    assert asked == ["daemon-reload", "restart fastapi.service"]
+    assert asked == ["daemon-reload", "restart fastapi.service fastapi-probe.socket"]
 
 
 def test_a_first_release_leaves_nothing_though_it_does_not_stop(host: Host, asked: list[str]) -> None:
@@ -58,3 +58,27 @@ def test_a_first_release_leaves_nothing_though_it_does_not_stop(host: Host, aske
         handover.switch(host, "ccc4", replacement, Change())  # type: ignore[arg-type]
     assert not host.unit.exists()
     assert asked == ["stop fastapi.service fastapi.socket", "daemon-reload"]
+
+
+@pytest.mark.parametrize(
+    ("service", "private"),
+    [
+        ("shop.service", "shop-probe.socket"),
+        ("shop-candidate.service", "shop-candidate.socket"),
+        ("shop-preflight.service", "shop-preflight.socket"),
+    ],
+)
+def test_a_restart_opens_the_private_socket_anew(asked: list[str], service: str, private: str) -> None:
+    instance.start(service, "restart", "shop.socket")
+    instance.start(service)
+    assert asked == [f"restart {service} {private} shop.socket", f"start {service}"]
+
+
+def test_a_start_is_not_held_up_by_a_full_run(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise FULL
+
+    monkeypatch.setattr(releases, "note_started", full)
+    monkeypatch.setenv("GUNICORN_FASTAPI_RELEASE", "aaa1")
+    monkeypatch.setenv("INVOCATION_ID", "1")
+    health.note(host, "main")

@@ -34,7 +34,8 @@ def forge_status() -> None:
     """Properties in the status text, and what a terminal obeys."""
     while True:
         for end in ("\u2028", "\u2029", "\x85", "\x1c", "\x0b", "\x0c"):
-            notify(f"STATUS=fine{end}MainPID=1{end}ActiveState=failed{end}InvocationID=0{end}\x1b[2J\x9b31m\u202e")
+            forged = ("MainPID=1", "MainPID=../var/lib/fastapi/pid", "ActiveState=failed", "InvocationID=0")
+            notify(f"STATUS=fine{end}{end.join(forged)}{end}\x1b[2J\x9b31m\u202e")
             time.sleep(0.05)
 
 
@@ -52,9 +53,13 @@ def confuse() -> None:
         f"MAINPID={os.getppid()}",
         "NOTIFYACCESS=all",
         "ERRNO=5",
-        "RELOADING=1",
+        "FDSTORE=1\nFDNAME=../../etc/passwd",
+        "FDPOLL=0",
+        "EXIT_STATUS=0",
+        "BUSERROR=\x1b[2J",
         "READY=1",
         "BARRIER=1",
+        "RELOADING=1\nMONOTONIC_USEC=1",
     ):
         notify(words)
 
@@ -154,12 +159,33 @@ def hand_on() -> None:
         time.sleep(0.2)
 
 
-def rename() -> None:
-    """Other bytes in place of the command line: no text, and another release's path."""
+def rename(word: bytes = b"\xff") -> None:
+    """Other bytes in place of the command line: what is no text."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     begin, end = int(fields[45]), int(fields[46])
-    if end > begin:
-        ctypes.memset(begin, 0xFF, end - begin)
+    ctypes.memmove(begin, (word * (end - begin))[: end - begin], end - begin)
+
+
+def pose() -> None:
+    """The command line of another release, and a name with lines of /proc/PID/status."""
+    rename(f"/opt/fastapi/releases/{(STATE / 'another').read_text()}/venv/bin/gunicorn ".encode())
+    ctypes.CDLL(None).prctl(15, b"\nUid:\t0\t0\t0", 0, 0, 0)
+
+
+def spoil() -> None:
+    """Shut down the sockets that the next release inherits, from a time on."""
+    listeners = [socket.socket(fileno=os.dup(3 + number)) for number in range(int(os.environ["LISTEN_FDS"]))]
+    while not (STATE / "spoil").exists():
+        time.sleep(0.1)
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+    (STATE / "spoiled").touch()
+
+
+def write_large_records() -> None:
+    """Records of 30 MB."""
+    for _ in range(10):
+        record(("MESSAGE", b"E" * 30_000_000), ("PRIORITY", b"3"))
 
 
 def record(*fields: tuple[str, bytes]) -> None:
@@ -199,11 +225,11 @@ def write_odd_records() -> None:
 
 
 THREADS = {
-    "status": forge_status, "extend": prolong, "stopping": stop_for_ever, "hand_on": hand_on,
+    "status": forge_status, "extend": prolong, "stopping": stop_for_ever, "hand_on": hand_on, "spoil": spoil,
 }  # fmt: skip
 ONCE = {
     "records": write_odd_records, "confuse": confuse, "deaf": never_stop, "rename": rename, "stale": never_reload,
-    "multiply": multiply, "private": take_private,
+    "multiply": multiply, "private": take_private, "pose": pose, "large": write_large_records,
 }  # fmt: skip
 
 for attack in ONCE.keys() & attacks:

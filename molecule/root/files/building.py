@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from host import ROOT, expect, run
+from host import GOOD, ROOT, expect, run
 
 WHEELS = Path("/srv/wheels")
 UIDS = Path("/tmp/uids")
@@ -186,7 +186,7 @@ def packages_execute_nothing_as_root() -> None:
         },
         mode=0o6777,
     )
-    release = Release(PTH, evil, ["evil"])
+    release = Release(f"{PTH}# {time.time()}", evil, ["evil"])
     built = release.build(umask=0o077, credentials={"password": "correct horse"})
     expect(built.get("changed") is True, built)
     expect(not UIDS.exists(), f"executed: {UIDS.read_text() if UIDS.exists() else ''}")
@@ -255,14 +255,29 @@ def a_failed_build_takes_nothing_of_another() -> None:
         server.go_on.set()
         expect(answer(one).get("changed") is True, "the first one failed")
         found = answer(two), answer(same)
-    # The virtualenv is there by now, so that the index is not needed.
-    expect(found[0].get("changed") is True and found[1].get("changed") is False, found)
-    waited = "waits for the build of " + first.id[:12] + " by "
-    expect(all(len(told["said"]) == 1 and waited in told["said"][0] for told in found), found)
-    third = Release("third", wheel("other", {"other.py": ""}), ["other"])
-    built = third.build("--index-url", "http://127.0.0.1:9/simple")
+        # The virtualenv is there by now, so that the index is not needed.
+        expect(found[0].get("changed") is True and found[1].get("changed") is False, found)
+        waited = "waits for the build of " + first.id[:12] + " by "
+        expect(all(len(told["said"]) == 1 and waited in told["said"][0] for told in found), found)
+        other = wheel("other", {"other.py": ""})
+        (WHEELS / "other-1.0-py3-none-any.whl").unlink()
+        built = Release("third", other, ["other"]).build(*server.arguments)
     expect(built.get("failed") is True and first.directory.exists(), built)
     expect((first.directory / "venv/bin/python").exists(), "the virtualenv has gone")
+    clean()
+
+
+def short_ids() -> None:
+    """A release whose id is short enough that somebody can make two of it."""
+    for name in (GOOD[:12], GOOD[:39], f"{GOOD[:39]}g", f"../{GOOD}", "current"):
+        release = Release("short", wheel("listed", {"listed.py": ""}), ["listed"])
+        release.id = name
+        if "/" not in name:
+            release.directory = ROOT / "releases" / name
+        built = release.build()
+        expect(built.get("failed") is True and not (ROOT / "releases" / name / "app/main.py").exists(), built)
+    for left in (ROOT / "incoming").glob("*.tar.gz"):
+        left.unlink()
     clean()
 
 
@@ -312,6 +327,7 @@ def interpreters_are_refused_by_name() -> None:
         python.chmod(0o755)
         refused(python, reason)
     link = Path("/usr/local/bin/python-of-root")
+    link.unlink(missing_ok=True)
     link.symlink_to("/root/python/python3")
     refused(link, "which is /root/python/python3, lies below /root")
     noexec = Path("/srv/noexec")
@@ -325,5 +341,6 @@ def interpreters_are_refused_by_name() -> None:
 
 ATTEMPTS = (
     packages_execute_nothing_as_root, what_the_list_hides_is_not_installed, a_killed_build_leaves_nothing,
-    a_failed_build_takes_nothing_of_another, what_is_damaged_is_built_again, interpreters_are_refused_by_name,
+    a_failed_build_takes_nothing_of_another, short_ids, what_is_damaged_is_built_again,
+    interpreters_are_refused_by_name,
 )  # fmt: skip

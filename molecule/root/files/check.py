@@ -11,13 +11,14 @@ import time
 import building
 import leaving
 import running
+import stored
 from host import ATTACKING, Succeeded, in_service
 
 
 def main() -> None:
     wanted = sys.argv[3:]
     in_service(ATTACKING)
-    for attempt in (*building.ATTEMPTS, *running.ATTEMPTS, *leaving.ATTEMPTS):
+    for attempt in (*building.ATTEMPTS, *running.ATTEMPTS, *stored.ATTEMPTS, *leaving.ATTEMPTS):
         if wanted and attempt.__name__ not in wanted:
             continue
         begin = time.monotonic()

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,7 +85,12 @@ def made(path: Path, directory: bool) -> Iterator[None]:
 
 def processes_elsewhere() -> None:
     """A process of the application's user that no unit of the application has, at the uninstallation."""
-    run("systemd-run", "--quiet", "--unit=stranger", "--uid=fastapi", "sleep", "600")
+    disguised = "import ctypes, time; ctypes.CDLL(None).prctl(15, b'\\nUid:\\t0\\t0', 0, 0, 0); time.sleep(600)"
+    run(
+        "systemd-run", "--quiet", "--unit=stranger", "--uid=fastapi", "--property=KillSignal=KILL",
+        "/usr/bin/python3", "-I", "-c", disguised,
+    )  # fmt: skip
+    time.sleep(0.5)
     said = ctl("uninstall", status=1)
     expect("nothing was removed" in said and "stranger.service" in said, f"it is not told: {said}")
     expect(shown("ActiveState") == "active", "the service was stopped all the same")
@@ -92,7 +98,7 @@ def processes_elsewhere() -> None:
 
 
 def uninstallation() -> None:
-    """Links, a FIFO, a socket and a deep tree in the state; the public socket in an accomplice's hands."""
+    """Links, a FIFO, a socket and a deep tree in the state; children that never end; an accomplice with the socket."""
     for place, owner in ((HOME, 1234), (NEIGHBOUR, 1235)):
         place.mkdir(exist_ok=True)
         (place / "precious").write_text("precious")
@@ -100,13 +106,17 @@ def uninstallation() -> None:
             os.chown(path, owner, owner)
     # The accomplice first, so that what the application hands on finds it.
     run("systemd-run", "--quiet", "--unit=accomplice", "--uid=nobody", "/usr/bin/python3", "-I", "-c", ACCOMPLICE)
-    attack("hand_on")
-    ctl("restart")
+    attack("hand_on", "multiply")
+    run("systemctl", "restart", "fastapi")
+    time.sleep(4)
     as_application(
         "import os, socket\n"
         "os.chdir('/var/lib/fastapi')\n"
         f"os.symlink('/home', 'h'); os.symlink('{NEIGHBOUR}', 'o'); os.symlink('/etc/shadow', 's')\n"
         "os.mkfifo('fifo')\n"
+        "os.truncate(os.open('sparse', os.O_CREAT | os.O_WRONLY), 1 << 40)\n"
+        "os.link('sparse', 'hard')\n"
+        "os.symlink('loop', 'loop'); os.symlink('/proc/self/fd/0', 'p'); open(b'odd\\xff\\n\\x1b[2J', 'w')\n"
         "socket.socket(socket.AF_UNIX).bind('socket')\n"
         "for _ in range(300):\n"
         "    os.mkdir('d'); os.chdir('d'); os.symlink('/home', 'h')\n"

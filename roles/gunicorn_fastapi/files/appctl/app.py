@@ -51,6 +51,10 @@ class App:
         """Its private socket."""
         return f"{self.name}-{'probe' if kind == MAIN else kind}.socket"
 
+    def private_socket(self, service: str) -> str:
+        """The private socket of a service of ours."""
+        return next(self.instance_socket(kind) for kind in INSTANCES if self.instance_service(kind) == service)
+
     def address(self, instance: str) -> Path:
         """Where exactly this instance (main, candidate, preflight) answers, and no other."""
         return self.runtime / f"{instance}.sock"

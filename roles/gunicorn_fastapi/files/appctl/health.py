@@ -35,7 +35,8 @@ def note(app: App, instance: str) -> None:
     """Note which release systemd has just started, as the unit says it."""
     release = os.environ.get("GUNICORN_FASTAPI_RELEASE", "")
     if releases.ID.fullmatch(release):
-        releases.note_started(app, app.instance_service(instance), release, os.environ["INVOCATION_ID"])
+        with contextlib.suppress(OSError):  # a full /run costs the note, not the start
+            releases.note_started(app, app.instance_service(instance), release, os.environ["INVOCATION_ID"])
 
 
 def add_probe(command: argparse.ArgumentParser) -> None:

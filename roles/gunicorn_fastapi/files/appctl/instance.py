@@ -23,14 +23,16 @@ def unit_text(app: App, release: str, unit: str) -> str:
 def start(unit: str, verb: str = "start", *sockets: str) -> str:
     """Start a unit and wait until its own probe says that it is healthy; says how long that took.
 
-    What is named in `sockets` is restarted with it, in one step of systemd's, and nothing that hangs on them.
+    What is named in `sockets` is restarted with it, in one step of systemd's, and nothing that hangs on them. So is its
+    private socket: a release that was taken over may have shut it down, and the next one would inherit that.
 
     Raises CtlError with the application's reason, and leaves the unit as it failed.
     """
     begin, since = time.monotonic(), time.time()
     try:
         alone = ("--job-mode=ignore-requirements",) if sockets else ()
-        bounded.change(verb, unit, *sockets, options=alone)
+        private = [App(re.split("[-.]", unit)[0]).private_socket(unit)] if verb == "restart" else []
+        bounded.change(verb, unit, *private, *sockets, options=alone)
     except CtlError as failure:
         # Not by the invocation: a client that waits may have started the next one by now.
         raise CtlError(why(unit, since) or str(failure)) from None

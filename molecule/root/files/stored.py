@@ -1,0 +1,97 @@
+"""Attempts at what root keeps on the disk: links and words in it, and disks that are full."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from host import ATTACKING, GOOD, ROOT, answers, ctl, expect, in_service, owned, run, status_is_true
+
+
+def links_in_place_of_releases() -> None:
+    """A link where a release, a virtualenv, an archive or a fetched package is expected, to what is precious."""
+    precious = Path("/srv/precious")
+    shutil.copytree(ROOT / "releases" / GOOD, precious, symlinks=True, dirs_exist_ok=True)
+    precious.chmod(0o750)
+    before = owned(precious)
+    places = [
+        ROOT / "releases/dead", ROOT / "virtualenvs/dead", ROOT / "credentials/dead", ROOT / "incoming/dead.tar.gz",
+        ROOT / "incoming/build-dead", Path("/var/cache/gunicorn_fastapi/builds/fastapi/dead"),
+    ]  # fmt: skip
+    for place in places:
+        place.parent.mkdir(exist_ok=True)
+        place.symlink_to(precious)
+        os.utime(place, (0, 0), follow_symlinks=False)
+    (precious / "manifest.json").write_text(json.dumps({"release": "dead", "files": {}, "packages": []}))
+    before = owned(precious)
+    for command in ("rollback", "handover", "preflight"):
+        expect("is a link" in ctl(command, "dead", status=1), f"{command} takes a link for a release")
+    for words in (["list"], ["status"], ["prune"]):
+        ctl(*words)
+    expect(owned(precious) == before, "what is precious has changed")
+    expect(not any(os.path.lexists(place) for place in places), "a link is left")
+    shutil.rmtree(precious)
+    status_is_true(ATTACKING)
+
+
+def words_of_a_manifest() -> None:
+    """What a terminal obeys, in the names of packages and versions."""
+    path = ROOT / "releases" / GOOD / "manifest.json"
+    whole = path.read_text()
+    odd = "\x1b[2J\x9b31m\u202e\u2028MainPID=1\r"
+    manifest = json.loads(whole)
+    manifest["packages"].append({"name": odd, "version": odd, "condition": odd, "hashes": [odd]})
+    manifest["handover"] = manifest["health_path"] = odd
+    path.write_text(json.dumps(manifest))
+    try:
+        for words in (["list"], ["packages", GOOD], ["packages", GOOD, "--json"], ["list", "--json"]):
+            ctl(*words)
+        expect("is not complete" in ctl("rollback", GOOD, status=1), "a release whose manifest was changed is whole")
+    finally:
+        path.write_text(whole)
+    ctl("list")
+
+
+@contextlib.contextmanager
+def full(place: Path) -> Iterator[None]:
+    """A directory with what is in it, and mounts below it, on a disk that is full, for as long as the block lasts."""
+    saved = Path("/srv/saved")
+    shutil.copytree(place, saved, symlinks=True)
+    run("mount", "-t", "tmpfs", "-o", "size=512k,mode=755", "tmpfs", str(place))
+    try:
+        shutil.copytree(saved, place, symlinks=True, dirs_exist_ok=True)
+        with contextlib.suppress(OSError), (place / "filling").open("wb", buffering=0) as filling:
+            while filling.write(b"x" * 4096):
+                pass
+        yield
+    finally:
+        run("umount", str(place))
+        shutil.rmtree(saved)
+        run("systemctl", "daemon-reload")
+
+
+def no_room_for_the_switch() -> None:
+    """The disk is full where the units are, or those of the instances beside the service."""
+    for place in (Path("/etc/systemd/system"), Path("/run/systemd/system")):
+        place.mkdir(exist_ok=True)
+        with full(place):
+            said = ctl("handover", GOOD, status=1)
+            expect("No space left" in said, f"the reason is not told: {said}")
+            status_is_true(ATTACKING)
+            answers()
+        status_is_true(ATTACKING)
+
+
+def no_room_for_notes() -> None:
+    """The disk is full where it is noted what was started. The handover goes on, and what runs is not invented."""
+    with full(Path("/run/fastapi/started")):
+        ctl("handover", GOOD)
+        answers()
+    expect(json.loads(ctl("status", "--json"))["release"] == GOOD, "another release is shown than the one that runs")
+    in_service(ATTACKING)
+    status_is_true(ATTACKING)
+
+
+ATTEMPTS = (links_in_place_of_releases, words_of_a_manifest, no_room_for_the_switch, no_room_for_notes)
