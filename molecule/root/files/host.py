@@ -1,5 +1,6 @@
 """What the attempts have in common: commands of a host, what has to hold, and what the application is told to do."""
 
+import contextlib
 import json
 import os
 import re
@@ -100,6 +101,16 @@ def crash() -> None:
             return
         time.sleep(0.1)
     raise Succeeded("the service did not come back")
+
+
+def processes_of(invocation: str) -> list[str]:
+    """The processes that a run of a unit has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if f"INVOCATION_ID={invocation}".encode() in path.read_bytes().split(b"\0"):
+                found.append(path.parent.name)
+    return found
 
 
 def owned(*tops: Path) -> dict[str, tuple[int, ...]]:
