@@ -3,6 +3,8 @@
 import errno
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,3 +124,15 @@ def test_a_process_is_ours_by_its_slice_alone(monkeypatch: pytest.MonkeyPatch) -
     ]:
         monkeypatch.setattr(addresses, "read", lambda _, text=cgroup: text)
         assert addresses.is_ours(1, "shop") is ours
+
+
+def test_a_file_with_the_name_of_a_socket_is_none(taken: int, tmp_path: Path) -> None:
+    inode = next(inode for _, inode in addresses.listeners(taken))
+    (tmp_path / f"socket:[{inode}]").touch()
+    code = "import sys; file = open(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path / f"socket:[{inode}]")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as liar:
+        assert liar.stdout is not None
+        liar.stdout.readline()
+        assert addresses.processes_with(inode) == [os.getpid()]
+        liar.communicate()

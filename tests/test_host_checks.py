@@ -57,3 +57,9 @@ def test_room_for_a_release() -> None:
         "/opt/shop has 320.00 MB left and a release may need 320.00 MB. Make room; lowering "
         "gunicorn_fastapi_keep_releases (now 5) makes some at the next deploy."
     )
+
+
+def test_a_process_that_gives_itself_a_name_does_not_write_on_the_terminal() -> None:
+    held = {"address": "0.0.0.0:80", "by": "is held by \x1b[2J\u202e\n (process 7)"}
+    (told,) = hosts.problems(GOOD | {"holders": [held]}, INPUTS)
+    assert "is held by \\x1b[2J\\u202e\\n (process 7)" in told

@@ -42,7 +42,8 @@ def processes_with(inode: int) -> list[int]:
         with contextlib.suppress(OSError):  # it has just ended
             for descriptor in os.listdir(process / "fd"):  # noqa: PTH208 (names alone)
                 with contextlib.suppress(OSError):  # this one has just been closed
-                    if (process / "fd" / descriptor).readlink().name == f"socket:[{inode}]":
+                    # All of it: a file of that name has a directory before it.
+                    if str((process / "fd" / descriptor).readlink()) == f"socket:[{inode}]":
                         pids.append(int(process.name))
                         break
     return sorted(pids)

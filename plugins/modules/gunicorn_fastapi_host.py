@@ -202,7 +202,9 @@ class Host:
         release = self.directory / "releases" / self.current()
         version, path = self.python()
         wanted = json.loads(self.module.params["installed"] or "[]")
-        settled = self.settled()
+        told = self.name_on_host()
+        # A command of that name that is not ours is not executed.
+        settled = self.settled() if not told["refusal"] else {"release": "", "complete": []}
         manifest = read(release / "manifest.json") if self.current() else ""
         files = json.loads(manifest)["files"] if manifest else {}
         private = ("app/", "lib/", "etc/environment")
@@ -215,7 +217,7 @@ class Host:
             "python_path": path,
             "machine": platform.machine(),
             "holders": holders(self.module.params["bind"], self.name, self.run),
-            **self.name_on_host(),
+            **told,
             "uv": os.access(Path(self.module.params["uv"]) / "bin/uv", os.X_OK),
             "free": self.free(),
             "user": self.user(),

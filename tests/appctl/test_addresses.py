@@ -321,3 +321,31 @@ def test_an_open_unix_socket_gets_its_new_mode(app: App, tmp_path: Path) -> None
         change = Change(app, wanted(str(path), mode="0640", user=me, group=mine))
         assert (change.moves, change.write()) == (False, [])
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_link_that_takes_the_place_of_a_socket_is_not_followed(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where others than root can write to the directory of the socket, they may change it at any moment."""
+    path, other = tmp_path / "shop.sock", tmp_path / "shadow"
+    other.touch(mode=0o600)
+    me, mine = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
+
+    def swapped(look: Any) -> Any:
+        def then_swap(*arguments: Any, **options: Any) -> Any:
+            found = look(*arguments, **options)
+            path.unlink(missing_ok=True)
+            path.symlink_to(other)
+            return found
+
+        return then_swap
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        written(app, str(path), user=me, group=mine)
+        change = Change(app, wanted(str(path), mode="0660", user=me, group=mine))
+        with monkeypatch.context() as racing:
+            racing.setattr(os, "lstat", swapped(os.lstat))
+            racing.setattr(os, "fstat", swapped(os.fstat))
+            change.adjust("shop.socket")
+    assert stat.S_IMODE(other.stat().st_mode) == 0o600

@@ -1,10 +1,13 @@
 """The command line of NAMEctl."""
 
+import io
+import json
 import os
+import sys
 from collections.abc import Callable
 
 import pytest
-from appctl import cli
+from appctl import cli, status, talk
 
 
 @pytest.mark.parametrize("words", [["handover", "aaa1"], ["rollback"], ["restart"], ["prune"], ["list"]])
@@ -23,3 +26,35 @@ def run_main() -> Callable[[list[str]], str]:
         return str(end.value)
 
     return run
+
+
+def test_a_fault_of_ours_shows_no_text_raw(
+    monkeypatch: pytest.MonkeyPatch, run_main: Callable[[list[str]], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        """Fail."""
+        raise RuntimeError("\x1b[2J\u202e of an application")
+
+    monkeypatch.setattr(status, "command_status", fail)
+    told = run_main(["status"])
+    assert "this is a fault of fastapictl, please report it" in told
+    assert "RuntimeError: \\x1b[2J\\u202e of an application" in told
+    assert "\x1b" not in told
+    with pytest.raises(SystemExit):
+        cli.main("fastapi", ["status", "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["failed"]
+    assert "RuntimeError: \\x1b[2J\\u202e of an application" in answer["reason"]
+
+
+def test_what_the_locale_cannot_write_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def say(*_: object) -> None:
+        """Say."""
+        talk.out("ValueError: größer → \U0001f600")
+
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(status, "command_status", say)
+    cli.main("fastapi", ["status"])
+    sys.stdout.flush()
+    assert written.getvalue() == b"ValueError: gr\\xf6\\xdfer \\u2192 \\U0001f600\n"

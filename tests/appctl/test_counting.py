@@ -100,3 +100,8 @@ def test_no_line_of_a_log_is_a_request(
 def test_without_an_invocation_what_was_counted_is_told(host: Host) -> None:
     assert watch.trouble(host, Requests(9, 2, 10.0)).words() == "2 requests failed (5xx)"
     assert watch.trouble(host, None).words() == ""
+
+
+def test_requests_in_no_time_divide_nothing_by_zero() -> None:
+    told = status.traffic(counting.requests([answer("7/1/0.0")]))
+    assert told == {"logged": 7, "failed": 1, "seconds": 0.1}

@@ -18,7 +18,8 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> dict[str, pwd.struct_passwd]:
     """The users of the host by their names: none. Each has a group of its own."""
     users: dict[str, pwd.struct_passwd] = {}
     monkeypatch.setattr(pwd, "getpwnam", lambda name: users[name])
-    monkeypatch.setattr(grp, "getgrall", lambda: [grp.struct_group((n, "x", u.pw_gid, [])) for n, u in users.items()])
+    monkeypatch.setattr(grp, "getgrnam", lambda name: grp.struct_group((name, "x", users[name].pw_gid, [])))
+    monkeypatch.setattr(grp, "getgrall", list)  # a directory service lists nothing
     return users
 
 
@@ -204,3 +205,16 @@ def test_it_runs_alone_from_standard_input() -> None:
     command = [sys.executable, "-I", "-S", "-", "check", "dpkg"]
     done = subprocess.run(command, input=program, capture_output=True, text=True, check=True)
     assert "dpkg is a name of the system" in json.loads(done.stdout)["refusal"]
+
+
+@pytest.mark.parametrize("name", ["smart", "apache", "kube", "resolve", "supervisor"])
+def test_a_name_whose_command_a_package_brings_is_refused(tmp_path: Path, name: str) -> None:
+    assert "is a name of the system or of a well-known package" in Ours(name, tmp_path, owner=os.geteuid()).refusal()
+
+
+def test_a_group_that_no_list_has_is_there(
+    shop: Ours, nobody: dict[str, pwd.struct_passwd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grp, "getgrnam", lambda name: grp.struct_group((name, "x", 10_000, [])))
+    assert not nobody
+    assert "group shop" in shop.refusal()

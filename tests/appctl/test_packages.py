@@ -1,5 +1,6 @@
 """What is installed is what the list says, or the build fails."""
 
+import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,13 @@ def test_two_ways_to_write_a_version_are_one(one: str, other: str) -> None:
 )
 def test_two_versions_are_two(one: str, other: str) -> None:
     assert packages.canonical(one) != packages.canonical(other)
+
+
+@pytest.mark.parametrize("ending", ["Dist-Info", "DIST-INFO", "Egg-Info"])
+def test_a_package_that_python_sees_is_seen(site: Path, ending: str) -> None:
+    (site / f"hidden-1.0.{ending}").mkdir()
+    for name in ("METADATA", "PKG-INFO"):
+        (site / f"hidden-1.0.{ending}" / name).write_text("Name: hidden\nVersion: 1.0\n")
+    assert "hidden" in {found.name for found in importlib.metadata.distributions(path=[str(site)])}
+    with pytest.raises(CtlError, match=r"hidden 1\.0 is installed and not in the list"):
+        packages.check(LISTED, site)

@@ -93,7 +93,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(systemd, "active", lambda unit: unit in host.up)
     monkeypatch.setattr(uninstall, "Ours", lambda *_: host.ours)
     monkeypatch.setattr(pwd, "getpwnam", lambda name: passwd(name, host.users[name]))
-    monkeypatch.setattr(grp, "getgrall", lambda: [grp.struct_group((n, "x", u, [])) for n, u in host.users.items()])
+    monkeypatch.setattr(grp, "getgrnam", lambda name: grp.struct_group((name, "x", host.users[name], [])))
     return host
 
 

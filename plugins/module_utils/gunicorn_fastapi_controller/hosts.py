@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .problem import visible
+
 Found = Mapping[str, Any]
 
 # The oldest that the units and the control command have been seen to work with.
@@ -67,7 +69,7 @@ CHECKS: tuple[Callable[[Found, Mapping[str, Any]], str], ...] = (init, systemd, 
 
 def problems(found: Found, inputs: Mapping[str, Any]) -> list[str]:
     """All that keeps the host from running the application."""
-    return [problem for check in CHECKS if (problem := check(found, inputs))]
+    return [visible(problem) for check in CHECKS if (problem := check(found, inputs))]
 
 
 def room(found: Found, inputs: Mapping[str, Any], directory: str, size: int) -> str:

@@ -2,9 +2,11 @@
 
 import argparse
 import importlib
+import io
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -67,6 +69,9 @@ def parser(name: str, asked: str) -> argparse.ArgumentParser:
 def main(name: str, words: list[str] | None = None) -> None:
     """Carry out one command. Ends with status 1 and a sentence, or with it as JSON, when that fails."""
     words = sys.argv[1:] if words is None else words
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever the locale cannot write
     app = App(name)
     arguments = parser(name, words[0] if words else "").parse_args(words)
     talk.quiet = arguments.json
@@ -77,11 +82,15 @@ def main(name: str, words: list[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (CtlError, OSError) as failure:
+    except Exception as failure:  # noqa: BLE001 (told, and the end)
+        reason = str(failure)
+        if not isinstance(failure, (CtlError, OSError)):
+            # A fault of ours. Its place is told, and not by Python, which would show a text of the application's raw.
+            reason = f"this is a fault of {name}ctl, please report it:\n{traceback.format_exc()}"
         if arguments.json:
-            print(json.dumps(safe({"changed": False, "failed": True, "reason": str(failure), "said": talk.said})))
+            print(json.dumps(safe({"changed": False, "failed": True, "reason": reason, "said": talk.said})))
             sys.exit(1)
-        sys.exit(f"{name}ctl: {visible(str(failure), talk.MOST)}")
+        sys.exit(f"{name}ctl: {visible(reason, talk.MOST)}")
     if arguments.json:
         print(json.dumps(safe(answer if isinstance(answer, list) else {"said": talk.said, **answer})))
 

@@ -133,9 +133,18 @@ class Change:
         if unit in self.opened or meaning(self.texts[unit]) == meaning(self.target[unit]):
             return
         for address in self.after[unit]:
-            if not address.host and stat.S_ISSOCK(os.lstat(address.text).st_mode):
-                os.chown(address.text, *self.owners, follow_symlinks=False)
-                Path(address.text).chmod(int(self.options.mode, 8))
+            if not address.host:
+                self.give(address.text)
+
+    def give(self, path: str) -> None:
+        """Give a unix socket its mode and owners. By a descriptor: others may be able to put a link in its place."""
+        descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                os.chown(f"/proc/self/fd/{descriptor}", *self.owners)
+                Path(f"/proc/self/fd/{descriptor}").chmod(int(self.options.mode, 8))
+        finally:
+            os.close(descriptor)
 
     @property
     def owners(self) -> tuple[int, int]:

@@ -34,8 +34,11 @@ RESERVED = re.compile(
     r"|ftp|grafana|gunicorn_fastapi|haproxy|httpd|init|journal|kubelet|libvirt|lxc|lxd|machine|mariadb|memcached|mongodb"
     r"|mysql|named|network|nfs|nginx|nscd|ntp|ntpsec|pam|podman|polkitd|postfix|postgres|postgresql|private|prometheus"
     r"|python|rabbitmq|redis|root|rsync|rsyslog|samba|snapd|squid|ssh|sshd|ssl|sudo|system|systemd|traefik|udev|unbound|user"
+    # NAMEctl would take the place of theirs.
+    r"|alsa|apache|audit|bluetooth|boot|brightness|coredump|cups|dax|etcd|home|import|kube|lldp|nd|nm|oom|portable|resolve"
+    r"|smart|storage|supervisor|teamd|udisks|update|wp"
 )
-"""Names of the system, and of packages that bring a user, a unit or a directory of that name when they come."""
+"""Names of the system, and of packages that bring a user, a unit, a directory or a command when they come."""
 
 
 class Ours:
@@ -89,11 +92,18 @@ class Ours:
         except KeyError:
             return None
 
+    def group(self) -> grp.struct_group | None:
+        """The group of that name, also of a source that lists none, such as a directory service."""
+        try:
+            return grp.getgrnam(self.name)
+        except KeyError:
+            return None
+
     def there(self) -> Iterator[str]:
         """All that has the name, or a name that follows from it."""
         if self.user():
             yield f"user {self.name}"
-        if any(group.gr_name == self.name for group in grp.getgrall()):
+        if self.group():
             yield f"group {self.name}"
         for place in ("opt", "var/lib", "run", "var/cache"):
             if os.path.lexists(self.base / place / self.name):

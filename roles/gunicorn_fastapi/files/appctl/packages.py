@@ -49,8 +49,9 @@ def canonical(version: str) -> str:
 def installed(site: Path) -> list[tuple[str, str]]:
     """Name and version of every package in a directory of packages. Raises CtlError for one that does not tell them."""
     found = []
-    for directory in sorted([*site.glob("*.dist-info"), *site.glob("*.egg-info")]):
-        file = directory / ("METADATA" if directory.suffix == ".dist-info" else "PKG-INFO")
+    # Python itself takes these endings in capitals, too.
+    for directory in sorted(path for path in site.iterdir() if path.suffix.lower() in (".dist-info", ".egg-info")):
+        file = directory / ("METADATA" if directory.suffix.lower() == ".dist-info" else "PKG-INFO")
         try:
             text = disk.read_bounded(file, METADATA_MAX).decode(errors="replace")
         except OSError as error:

@@ -42,7 +42,8 @@ def traffic(requests: counting.Requests | None) -> dict[str, float] | None:
     """The requests of the last minutes, by the names that they have always had here. None when there were none."""
     if not requests or not requests.answered:
         return None
-    return {"logged": requests.answered, "failed": requests.failed, "seconds": requests.seconds}
+    # Who shows it divides by the time, which the application tells.
+    return {"logged": requests.answered, "failed": requests.failed, "seconds": max(requests.seconds, 0.1)}
 
 
 def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import errno
-import grp
 import os
 import stat
 from collections.abc import Callable
@@ -224,7 +223,7 @@ def remove_user(app: App, ours: Ours, made: list[str]) -> None:
     """Remove the user and its group."""
     if ours.user() and f"user {app.name}" in made:
         run("userdel", app.name)
-    if f"group {app.name}" in made and any(group.gr_name == app.name for group in grp.getgrall()):
+    if ours.group() and f"group {app.name}" in made:
         run("groupdel", app.name)
 
 
