@@ -29,6 +29,9 @@ REQUEST_MAX = 64 * 1024 * 1024
 ARCHIVE = re.compile(r"[0-9a-f]{40}-[0-9]{1,12}\.tar\.gz")
 """An archive in the directory for those: its release, and a number of the run that has sent it."""
 
+VERSION = re.compile(r"[0-9][0-9A-Za-z.+-]{0,63}")
+"""A version of uv: the name of a directory of root's."""
+
 FORGOTTEN = 3600.0
 """Seconds after which nobody comes back for an archive that was sent."""
 
@@ -51,6 +54,8 @@ class Request:
             raise CtlError("build: the request names no release and virtualenv by their digests")
         if not ARCHIVE.fullmatch(self.archive):
             raise CtlError("build: the request names no archive that was sent")
+        if not VERSION.fullmatch(self.uv.version):
+            raise CtlError("build: the request names no version of uv")
 
 
 def command_build(app: App, arguments: argparse.Namespace) -> dict[str, object]:
@@ -58,7 +63,7 @@ def command_build(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     os.umask(0o022)
     try:
         request = Request(json.loads(sys.stdin.read(REQUEST_MAX)))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CtlError("build: the request on standard input is no JSON") from None
     with lock.lock(app, f"the build of {short(request.release)}", arguments.lock_wait):
         try:

@@ -1,0 +1,53 @@
+"""What a build is asked for comes on standard input, and nothing in it leads root elsewhere."""
+
+import argparse
+import io
+import sys
+from typing import Any
+
+import pytest
+from appctl import build
+from appctl.process import CtlError
+from ctl_host import Host
+
+WHOLE: dict[str, Any] = {
+    "release": "a" * 40,
+    "virtualenv": "b" * 40,
+    "archive": f"{'a' * 40}-1.tar.gz",
+    "python": "/usr/bin/python3",
+    "uv": {"version": "0.9.11", "list": ""},
+}
+
+
+def test_a_whole_request_is_taken() -> None:
+    assert build.Request(WHOLE).release == "a" * 40
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"release": "../../etc"},
+        {"release": "a" * 40 + "\n"},
+        {"virtualenv": "../releases"},
+        {"virtualenv": ""},
+        {"archive": f"../{'a' * 40}-1.tar.gz"},
+        {"archive": f"{'a' * 12}-1.tar.gz"},
+        {"archive": f"{'a' * 40}-1.tar.gz\n"},
+        {"uv": {"version": "0.9.11/../../../../../etc/systemd/system/fastapi.service.d", "list": ""}},
+        {"uv": {"version": "..", "list": ""}},
+        {"uv": {"version": "", "list": ""}},
+        {"uv": "0.9.11"},
+        {"credentials": ["x"]},
+        {"index": 1},
+    ],
+)
+def test_a_request_that_leads_elsewhere_is_refused(odd: dict[str, Any]) -> None:
+    with pytest.raises(CtlError, match=r"^build: the request"):
+        build.Request(WHOLE | odd)
+
+
+@pytest.mark.parametrize("text", ["", "[", "[" * 100_000, "[]", "null", '"x"', "{}", "1", '{"release": {}}'])
+def test_what_is_no_request_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    with pytest.raises(CtlError, match=r"^build: the request"):
+        build.command_build(host, argparse.Namespace(lock_wait=0.0))
