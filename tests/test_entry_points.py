@@ -113,3 +113,22 @@ def test_no_task_reckons_with_a_variable_that_could_be_a_string(name: str) -> No
         for number, line in enumerate(path.read_text().splitlines(), 1):
             bare = re.sub(rf"__gunicorn_fastapi_inputs\.{name}\b|{{{{ {name} }}}}|\b{name}: |^ *#.*", "", line)
             assert not re.search(rf"\b{name}\b", bare), f"{path.name}:{number}: use __gunicorn_fastapi_inputs.{name}"
+
+
+def test_whatever_waits_for_the_lock_is_told_how_long() -> None:
+    changes = [
+        (path.name, str(task[module]))
+        for path in ROLE.glob("tasks/*.yml")
+        for task in flat(yaml.safe_load(path.read_text()))
+        for module in task
+        if module == "gunicorn_fastapi_ctl"
+    ]
+    waiting = [name for name, asked in changes if "lock_wait" in asked or "__gunicorn_fastapi_uninstall" in asked]
+    assert sorted(waiting) == sorted(name for name, _ in changes if name != "status.yml")
+    assert len(waiting) == 7
+    assert "lock_wait" in (ROLE / "tasks/uninstall.yml").read_text()
+
+
+def flat(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tasks, with those of blocks."""
+    return [inner for task in tasks for inner in [task, *flat(task.get("block", []))]]

@@ -36,6 +36,7 @@ answer: {type: dict, returned: always, description: "Its answer, such as the sta
 """
 
 import json
+import os
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -55,6 +56,12 @@ def main() -> None:
     if module.check_mode and command[0] not in READS:
         module.exit_json(changed=False, skipped=True, said=[], answer={})
     program = f"/usr/local/sbin/{name}ctl"
+    if not os.access(program, os.X_OK):
+        module.fail_json(
+            msg=f"{program} is not there: {name} is not installed here, or was uninstalled meanwhile. Deploy it",
+            said=[],
+            answer={},
+        )
     code, out, err = module.run_command(
         [program, *command, "--json"], data=module.params["stdin"], binary_data=True, handle_exceptions=False
     )

@@ -60,6 +60,7 @@ free: {type: int, returned: always, description: Bytes that a release may take.}
 current: {type: str, returned: always, description: "The release that the unit names, empty without one."}
 settled: {type: str, returned: always, description: "The release to which a handover would do nothing, empty without."}
 releases: {type: list, elements: str, returned: always, description: Names of the complete releases.}
+busy: {type: str, returned: always, description: "Who is changing the application, what and since when; or empty."}
 configuration: {type: dict, returned: always, description: Content of the current release's rendered files.}
 files: {type: dict, returned: always, description: Digests of the current release's files.}
 """
@@ -185,7 +186,11 @@ class Host:
             answer = json.loads(self.run(*asked)) if os.access(command, os.X_OK) else {}
         except ValueError:
             answer = {}
-        return {"release": str(answer.get("release", "")), "complete": list(answer.get("complete", []))}
+        return {
+            "release": str(answer.get("release", "")),
+            "complete": list(answer.get("complete", [])),
+            "busy": str(answer.get("busy", "")),
+        }
 
     def free(self) -> int:
         """Bytes that are free where releases go."""
@@ -226,6 +231,7 @@ class Host:
             "current": self.current(),
             "settled": settled["release"],
             "releases": settled["complete"],
+            "busy": settled["busy"],
             "configuration": {n: read(release / n) for n in files if not n.startswith(private)},
             "files": files,
         }

@@ -23,11 +23,20 @@ def in_the_background(app: App, release: str, words: list[str], wait: float) -> 
     deadline = time.monotonic() + wait
     what = f"the handover to {short(release)}"
     while True:
-        with lock.lock(app, what, max(0.0, deadline - time.monotonic())):
-            pass  # it is our turn
-        if systemd.show(app.handover, "ActiveState")["ActiveState"] in ("inactive", "failed", ""):
-            break
+        left = max(0.0, deadline - time.monotonic())
+        with lock.lock(app, what, left, wait - left):
+            pass  # nobody changes anything
+        with lock.turn(app) as ours:
+            if ours and systemd.show(app.handover, "ActiveState")["ActiveState"] in ("inactive", "failed", ""):
+                execute_in_a_unit(app, release, what, words, max(0.0, deadline - time.monotonic()))
+                return
+        if time.monotonic() >= deadline:
+            raise CtlError(f"{app.name}: another handover is about to begin, and {what} waited {wait:g} s. Try again")
         time.sleep(lock.LOOK)  # another one of this moment has begun, and takes the lock
+
+
+def execute_in_a_unit(app: App, release: str, what: str, words: list[str], wait: float) -> None:
+    """Have the unit do it, and wait for its end. Raises CtlError, or exits, with the failure of what it did."""
     who = lock.by()
     me = f"/usr/local/sbin/{app.name}ctl"
     done = subprocess.run(
@@ -139,12 +148,12 @@ def command_settled(app: App, arguments: argparse.Namespace) -> dict[str, object
     settled = current if current in whole and handover.is_settled(app, current) and not changes else ""
     if settled:
         talk.out(settled)
-    return {"release": settled, "complete": whole}
+    return {"release": settled, "complete": whole, "busy": lock.holder(app)}
 
 
 def command_settle(app: App, _: argparse.Namespace) -> None:
     """Clear up after an interrupted handover."""
-    with lock.lock(app, "to clear up after an interrupted handover"):
+    with lock.lock(app, "the clearing up after a handover"):
         handover.settle(app)
 
 

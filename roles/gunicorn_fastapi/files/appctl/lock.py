@@ -24,12 +24,12 @@ _held: dict[str, int] = {}
 
 
 @contextlib.contextmanager
-def lock(app: App, what: str, wait: float = WAIT) -> Iterator[None]:
+def lock(app: App, what: str, wait: float = WAIT, before: float = 0) -> Iterator[None]:
     """Hold the application's lock for as long as the block lasts; `what` is said to those who wait for it.
 
     It belongs to this process, not to the programs that it starts: what runs in a unit of its own takes it there,
     and whoever starts that unit must not hold it. It ends with the process, however that ends. Raises CtlError when
-    another has it for `wait` seconds more. Whoever had to wait has to look again at what there is to do.
+    another has it for `wait` seconds more; it says so, with the `before` that were waited already. Whoever had to wait has to look again at what there is to do.
     """
     if _held.get(app.name):
         _held[app.name] += 1
@@ -38,7 +38,7 @@ def lock(app: App, what: str, wait: float = WAIT) -> Iterator[None]:
         finally:
             _held[app.name] -= 1
         return
-    descriptor = _acquire(app, what, wait)
+    descriptor = _acquire(app, what, wait, before)
     _held[app.name] = 1
     try:
         yield
@@ -46,6 +46,22 @@ def lock(app: App, what: str, wait: float = WAIT) -> Iterator[None]:
         del _held[app.name]
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def turn(app: App) -> Iterator[bool]:
+    """Whether it is this process that may begin what takes the lock in a unit of its own, while the block lasts."""
+    private(app)
+    descriptor = os.open(app.private / "turn", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours = True
+    except BlockingIOError:
+        ours = False
+    try:
+        yield ours
+    finally:
         os.close(descriptor)
 
 
@@ -82,7 +98,7 @@ def by() -> str:
     return f"{user} from {origin}" if origin else user
 
 
-def _acquire(app: App, what: str, wait: float) -> int:
+def _acquire(app: App, what: str, wait: float, before: float) -> int:
     """The descriptor that holds the lock. Raises CtlError after `wait` seconds."""
     private(app)
     deadline = time.monotonic() + wait
@@ -103,7 +119,7 @@ def _acquire(app: App, what: str, wait: float) -> int:
             continue
         if time.monotonic() >= deadline:
             raise CtlError(
-                f"{app.name}: {_words(app)} is under way, and {what} waited {round(wait, 1):g} s for it. "
+                f"{app.name}: {_words(app)} is under way, and {what} waited {round(before + wait, 1):g} s. "
                 "Wait until it is over, or allow more time (gunicorn_fastapi_lock_wait)"
             )
         if not told:

@@ -13,7 +13,7 @@ LEAST = 2
 
 def command_prune(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     """Remove old releases, never the current one nor the one to roll back to."""
-    with lock.lock(app, "to remove old releases", arguments.lock_wait):
+    with lock.lock(app, "the removal of old releases", arguments.lock_wait):
         removed = superfluous(app, arguments.keep)
         for release in removed:
             tree.remove(app.release(release))
