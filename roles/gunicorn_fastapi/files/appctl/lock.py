@@ -29,7 +29,8 @@ def lock(app: App, what: str, wait: float = WAIT, before: float = 0) -> Iterator
 
     It belongs to this process, not to the programs that it starts: what runs in a unit of its own takes it there,
     and whoever starts that unit must not hold it. It ends with the process, however that ends. Raises CtlError when
-    another has it for `wait` seconds more; it says so, with the `before` that were waited already. Whoever had to wait has to look again at what there is to do.
+    another has it for `wait` seconds more, and tells them with the `before` that were waited already. Whoever had to
+    wait has to look again at what there is to do.
     """
     if _held.get(app.name):
         _held[app.name] += 1
