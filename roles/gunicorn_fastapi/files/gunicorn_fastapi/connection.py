@@ -7,12 +7,11 @@ uvicorn knows the latest request of a connection alone, and closes when the clie
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from gunicorn_fastapi import framing, peers
 from gunicorn_fastapi.framing import Refusal
 from gunicorn_fastapi.guard import AWAITED, BUSY, IDLE, SLOW, Guard
 from gunicorn_fastapi.progress import Progress, has_hung_up
+from gunicorn_fastapi.upstream import HttpToolsProtocol
 
 
 class Answering(HttpToolsProtocol):

@@ -6,7 +6,7 @@ httptools is strict about what a proxy could understand in another way; what it 
 import re
 from collections.abc import Iterable, Sequence
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from gunicorn_fastapi.upstream import STATUS_LINE
 
 TELLING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 """Headers that say whom a request is for, and where it ends."""

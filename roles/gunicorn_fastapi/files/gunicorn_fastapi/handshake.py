@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, unquote
 
-from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE
 from uvicorn.protocols.utils import get_client_addr
 
 from gunicorn_fastapi.framing import Refusal
+from gunicorn_fastapi.upstream import INVALID_IN_NAMES, INVALID_IN_VALUES, STATUS_LINE
 
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -76,7 +76,7 @@ def head(status: int, headers: Headers) -> bytes:
     """The head of an answer."""
     lines = [STATUS_LINE[status]]
     for name, value in headers:
-        if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+        if INVALID_IN_NAMES.search(name) or INVALID_IN_VALUES.search(value):
             raise RuntimeError("Invalid HTTP header.")
         lines += [name, b": ", value, b"\r\n"]
     return b"".join([*lines, b"\r\n"])

@@ -15,6 +15,7 @@ import uvicorn.protocols.utils
 from gunicorn import systemd  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.config import KNOWN_SETTINGS  # type: ignore[import-untyped]
+from uvicorn.protocols.http import httptools_impl
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 BOOT_ERROR: int = Arbiter.WORKER_BOOT_ERROR
@@ -80,6 +81,14 @@ def notify(state: str, log: Any) -> None:
 
 
 # --- uvicorn's connections and requests -------------------------------------------------------------
+
+HttpToolsProtocol = httptools_impl.HttpToolsProtocol
+"""A connection of HTTP. What of it is used beside its methods is tried by ``trial.py``."""
+
+STATUS_LINE: dict[int, bytes] = httptools_impl.STATUS_LINE
+
+INVALID_IN_NAMES, INVALID_IN_VALUES = httptools_impl.HEADER_RE, httptools_impl.HEADER_VALUE_RE
+"""What no header of an answer may have."""
 
 RETURNED_EARLY = "ASGI callable returned without completing response."
 """What uvicorn logs, as an error, of an application that ends in the middle of its response."""

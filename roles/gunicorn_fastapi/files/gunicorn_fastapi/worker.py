@@ -12,19 +12,22 @@ earlier than its own keep-alive timer would have.
 """
 
 import functools
+import logging
 import resource
 import sys
 from typing import Any
 
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
-from gunicorn_fastapi import endings, upstream
+from gunicorn_fastapi import endings, trial, upstream
 from gunicorn_fastapi.guard import Guard
 from gunicorn_fastapi.last_words import LastWords
 from gunicorn_fastapi.log import Kept, RequestContext
 from gunicorn_fastapi.protocol import GuardedProtocol
 from gunicorn_fastapi.server import DrainingServer
 from gunicorn_fastapi.shared import Shares
+
+logger = logging.getLogger("uvicorn.error")
 
 
 class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
@@ -89,8 +92,7 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         # uvicorn would leave at once; this worker waits for its successor.
         self.config.limit_max_requests = None
         guard = self._guard()
-        if self.config.http in ("auto", "httptools"):
-            self.config.http_protocol_class = functools.partial(GuardedProtocol, guard)
+        self._take_protocol(guard)
         server = DrainingServer(
             self.config,
             self.drain_timeout,
@@ -106,6 +108,19 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         await server.serve(sockets=[listener.sock for listener in self.sockets])
         if not server.started:
             sys.exit(upstream.BOOT_ERROR)
+
+    def _take_protocol(self, guard: Guard) -> None:
+        """Have clients bounded, whatever uvicorn would choose by itself. Exits when the parser is not strict."""
+        if self.config.http not in ("auto", "httptools"):
+            logger.warning("uvicorn's option http is %r: nothing bounds what a client may take up", self.config.http)
+            return
+        try:
+            trial.check(GuardedProtocol, self.config)
+        except trial.UnfitParserError as error:
+            # Its name begins the line that the control command shows as the reason.
+            logger.error("This worker does not start", exc_info=error.with_traceback(None))
+            sys.exit(upstream.BOOT_ERROR)
+        self.config.http_protocol_class = functools.partial(GuardedProtocol, guard)
 
     def _guard(self) -> Guard:
         """The bounds. Half of the files that a process may open is the application's."""
