@@ -116,6 +116,15 @@ def test_a_seal_that_was_cut_off_is_said(built: Path) -> None:
         tree.facts(built)
 
 
+def test_a_large_tree_has_facts_too(built: Path) -> None:
+    for number in range(5000):
+        (built / f"{number:0220}").touch()
+    tree.seal(built, {"minor": "3.13"})
+    assert (built / tree.SEAL).stat().st_size > 1024 * 1024
+    assert tree.facts(built) == {"minor": "3.13"}
+    assert tree.broken(built) == ""
+
+
 def test_without_a_seal_there_are_no_facts(built: Path) -> None:
     assert tree.facts(built) is None
 

@@ -134,7 +134,7 @@ def seal(top: Path, facts: Facts) -> None:
 def facts(top: Path) -> Facts | None:
     """The facts of a seal; None without one. Raises CtlError for one that cannot be read."""
     try:
-        first = disk.read_bounded(top / SEAL, 1024 * 1024).partition(b"\n")[0]
+        first = disk.read_bounded(top / SEAL, SEAL_MAX).partition(b"\n")[0]
         found = json.loads(first)
     except FileNotFoundError:
         return None
