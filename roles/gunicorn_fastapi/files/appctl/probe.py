@@ -161,8 +161,8 @@ class Probe:
         status = answer.status
         judged = verdict(status)
         if judged == UNHEALTHY:
-            if status >= 500:
-                time.sleep(0.5)  # the exception behind it is logged after the answer
+            # systemd may kill the instance at once, and what it logs of the answer comes after it.
+            time.sleep(0.5)
             raise UnhealthyError(
                 f"GET {self._path} answered {status}, and only 2xx counts as healthy",
                 details(answer, self._path, self._host),
