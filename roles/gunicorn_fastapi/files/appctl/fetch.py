@@ -131,7 +131,7 @@ def _properties(app: App, work: Path, python: Interpreter | None, offline: bool)
         closed.chmod(0o700)
     app.cache.chmod(0o1777)  # behind a directory that only root can enter
     home = python is not None and any(Path(python.executable).is_relative_to(top) for top in ("/home", "/root"))
-    wheelhouse = app.root / "wheelhouse"
+    wheelhouse = app.root / "wheelhouse/wheels"
     # Root's own configuration of indexes, which the build's user could not read.
     files = {"netrc": Path("/root/.netrc"), "uv.toml": Path("/etc/uv/uv.toml")}
     loaded = {name: path for name, path in files.items() if not offline and path.is_file()}
