@@ -1,5 +1,8 @@
 """Programs that root starts, but not as root: each in a unit of its own that can do next to nothing."""
 
+import contextlib
+import grp
+import pwd
 import re
 from collections.abc import Sequence
 
@@ -53,8 +56,11 @@ def confined(
     """Run a command as a unit and give its exit status, output and error output once all its processes are gone.
 
     systemd kills it after `most` seconds. What a run that was killed has left behind under this name goes before.
+    Raises CtlError where the host has the name of a dynamic user already: systemd would take that one, and its groups.
     """
     stop(unit)
+    if "DynamicUser=yes" in properties:
+        free(unit.removesuffix(".service"))
     return finish(
         (
             "systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--service-type=exec", f"--unit={unit}",
@@ -64,6 +70,14 @@ def confined(
         most + 60,
         stdin,
     )  # fmt: skip
+
+
+def free(name: str) -> None:
+    """Raise CtlError when there is a user or a group of this name."""
+    for kind, find in (("user", pwd.getpwnam), ("group", grp.getgrnam)):
+        with contextlib.suppress(KeyError):
+            find(name)
+            raise CtlError(f"the host has a {kind} {name}, with whose rights packages would be built. Rename it")
 
 
 def stop(unit: str) -> None:
