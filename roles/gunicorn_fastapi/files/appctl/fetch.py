@@ -19,6 +19,9 @@ MOST = 3600.0
 PASSED_ON = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """Variables of the caller that say how to reach an index; the proxies in capitals too."""
 
+QUIETLY = " >/dev/null 2>&1 || true"
+"""How packages are compiled: a warning for each of their lines would fill root's memory, and decides nothing."""
+
 COMPILED = ".compiled"
 TOOL = ".uv"
 """Names in the cache: compiled files of the source, and a uv that is being fetched."""
@@ -79,13 +82,13 @@ def fetch(
             ),
             # By the interpreter alone, isolated: the virtualenv's own would execute what packages have put into it.
             # A file that does not compile may be one that nothing imports: the preflight judges.
-            _join(python.executable, "-I", "-S", "-m", "compileall", "-qq", "-j0", here / "lib") + " >&2 || true",
+            _join(python.executable, "-I", "-S", "-m", "compileall", "-qq", "-j0", here / "lib") + QUIETLY,
         ]  # fmt: skip
     script.append(
         _join(
             python.executable, "-I", "-S", "-X", f"pycache_prefix={bound}/{COMPILED}", "-m", "compileall", "-qq",
             *(app.release(release) / part for part in ("app", "lib")),
-        ) + " >&2 || true"
+        ) + QUIETLY
     )  # fmt: skip
     binds = [f"BindReadOnlyPaths={made / part}:{app.release(release) / part}" for part in ("app", "lib")]
     offline = not install or "--no-index" in index

@@ -1,0 +1,47 @@
+"""What root gets to read of a build."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from appctl import fetch, sandbox
+from appctl.app import App
+from appctl.interpreter import Interpreter
+
+WARNS = "1 is 1\n"
+"""The compiler says something about each such line."""
+
+
+def test_what_the_compiler_says_of_packages_does_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    app = App("shop", tmp_path)
+    monkeypatch.setattr(fetch, "TOOLS", tmp_path / "tools")
+    uv = fetch.Uv("1.0", "")
+    (uv.directory / "bin").mkdir(parents=True)
+    (uv.directory / "bin/uv").write_text("#!/bin/sh\n")  # installs nothing
+    (uv.directory / "bin/uv").chmod(0o755)
+    package = app.virtualenvs / "abcd/lib/python3/site-packages/package.py"
+    source = app.release("abcd") / "app/main.py"
+    for file in (package, source):
+        file.parent.mkdir(parents=True)
+        file.write_text(WARNS * 1000)
+    (app.release("abcd") / "lib").mkdir()
+    work = tmp_path / "work"
+    (work / "release").mkdir(parents=True)
+    (work / "release/requirements.txt").touch()
+    (app.cache / "abcd").mkdir(parents=True)
+    printed: list[str] = []
+
+    def confined(_: str, command: list[str], *__: Any) -> tuple[int, str, str]:
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        printed.append(done.stdout + done.stderr)
+        return done.returncode, done.stdout, done.stderr
+
+    monkeypatch.setattr(sandbox, "confined", confined)
+    python = Interpreter("3.13.0", sys.executable)
+    fetch.fetch(app, uv, [], work, python, "abcd", "abcd", install=True)
+    assert printed == [""]
+    assert list(package.parent.glob("__pycache__/package.*.pyc"))
