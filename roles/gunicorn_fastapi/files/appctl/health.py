@@ -5,7 +5,7 @@ import contextlib
 import os
 import time
 
-from appctl import probe, reason, releases, systemd, talk
+from appctl import bounded, probe, reason, releases, stop, systemd, talk
 from appctl.app import INSTANCES, App
 from appctl.process import CtlError
 
@@ -13,7 +13,7 @@ from appctl.process import CtlError
 def command_probe(app: App, arguments: argparse.Namespace) -> None:
     """Wait until an instance is healthy. systemd asks this at each start and reload."""
     pid = systemd.number(os.environ.get("MAINPID", ""))
-    since = time.time() if arguments.reload else 0
+    begin, since = time.monotonic(), time.time() if arguments.reload else 0
     try:
         if arguments.reload:
             probe.recycle(pid, arguments.timeout)
@@ -27,8 +27,19 @@ def command_probe(app: App, arguments: argparse.Namespace) -> None:
         told = ""
         with contextlib.suppress(Exception):  # what is told decides nothing
             told = reason.reason_in(reason.last_words(f"_SYSTEMD_INVOCATION_ID={os.environ['INVOCATION_ID']}", since))
+        if not arguments.reload:
+            stop_failed(app.instance_service(arguments.instance), begin)
         about = failure.details if isinstance(failure, probe.UnhealthyError) else ""
         raise CtlError(f"{failure}. {told} {about}".strip() if told else f"{failure} {about}".strip()) from None
+
+
+def stop_failed(unit: str, begin: float) -> None:
+    """End what failed to start: systemd would wait for it for as long as it asks for (EXTEND_TIMEOUT_USEC=)."""
+    with contextlib.suppress(CtlError, OSError):  # then systemd does it
+        times = systemd.show(unit, "TimeoutStartUSec", "TimeoutStopUSec")
+        left = bounded.seconds(times["TimeoutStartUSec"]) - (time.monotonic() - begin) - bounded.MARGIN
+        if not stop.end(unit, max(1.0, min(left, bounded.seconds(times["TimeoutStopUSec"])))):
+            stop.kill(unit)
 
 
 def note(app: App, instance: str) -> None:

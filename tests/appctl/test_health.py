@@ -1,0 +1,49 @@
+"""What becomes of an instance that fails to start."""
+
+import argparse
+from typing import Any
+
+import pytest
+from appctl import health, probe, reason, stop, systemd
+from appctl.process import CtlError
+from ctl_host import Host
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What an instance that answers 500, and heeds no request to stop, was told."""
+    told: list[Any] = []
+
+    def answer(*_: object, **__: object) -> str:
+        raise probe.UnhealthyError("GET /healthz answered 500", "(body: no)")
+
+    def end(unit: str, timeout: float) -> bool:
+        told.append((unit, timeout))
+        return False
+
+    monkeypatch.setenv("INVOCATION_ID", "0")
+    monkeypatch.setattr(probe, "probe", answer)
+    monkeypatch.setattr(probe, "recycle", lambda *_: None)
+    monkeypatch.setattr(reason, "last_words", lambda *_: ["ValueError: no"])
+    monkeypatch.setattr(systemd, "show", lambda _, *names: dict.fromkeys(names, "1min 5s"))
+    monkeypatch.setattr(stop, "end", end)
+    monkeypatch.setattr(stop, "kill", told.append)
+    return told
+
+
+def asked(reload: bool) -> argparse.Namespace:
+    return argparse.Namespace(instance="candidate", path="/healthz", host="x", timeout=1.0, reload=reload)
+
+
+def test_what_fails_to_start_cannot_put_off_its_end(host: Host, failing: list[Any]) -> None:
+    with pytest.raises(CtlError, match=r"answered 500\. ValueError: no \(body: no\)"):
+        health.command_probe(host, asked(reload=False))
+    (unit, patience), killed = failing
+    assert (unit, killed) == ("fastapi-candidate.service", "fastapi-candidate.service")
+    assert 1 < patience < 65
+
+
+def test_what_fails_to_reload_goes_on(host: Host, failing: list[Any]) -> None:
+    with pytest.raises(CtlError, match="answered 500"):
+        health.command_probe(host, asked(reload=True))
+    assert failing == []
