@@ -331,7 +331,7 @@ def interpreters_are_refused_by_name() -> None:
     link.symlink_to("/root/python/python3")
     refused(link, "which is /root/python/python3, lies below /root")
     noexec = Path("/srv/noexec")
-    noexec.mkdir()
+    noexec.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec,mode=755", "tmpfs", noexec], check=True)
     shutil.copy(real, noexec / "python3")
     refused(noexec / "python3", "mounted noexec")
