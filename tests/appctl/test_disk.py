@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,13 @@ def test_a_file_for_which_there_is_no_room_is_noticed_before_anything_changes(tm
     with pytest.raises(OSError), disk.staged(path, "new"):  # noqa: PT011 (any will do)
         pass
     assert path.read_text() == "old"
+
+
+def test_a_file_takes_the_room_of_its_content_and_not_of_what_it_may_have(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"x" * 200_000)
+    tracemalloc.start()
+    try:
+        assert len(read_bounded(tmp_path / "small", 256 * 1024 * 1024)) == 200_000
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()

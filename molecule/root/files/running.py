@@ -87,11 +87,11 @@ def records() -> None:
 
 
 def large_records() -> None:
-    """Records of 30 MB, in a process that may have 600 MB."""
+    """Records of 30 MB, in a process that may have 250 MB."""
     attack("large")
     expect(run("systemctl", "restart", "fastapi")[0] == 0, "the restart failed")
     for words in (["status"], ["settled"]):
-        code, said = run("prlimit", "--as=600000000", "/usr/local/sbin/fastapictl", *words)
+        code, said = run("prlimit", "--as=250000000", "/usr/local/sbin/fastapictl", *words)
         expect(code == 0, f"fastapictl {words[0]} has no room: {said}")
     attack()
     run("journalctl", "--rotate", "--vacuum-size=1M")

@@ -7,6 +7,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+PIECE = 65536
+"""Bytes that are read at once."""
+
 
 def durable(path: Path, text: str, mode: int = 0o644) -> None:
     """Replace a file's content so that a power loss leaves the old or the new one, never a part.
@@ -45,13 +48,18 @@ def read_bounded(path: Path, most: int) -> bytes:
     Follows no link at the end of the path, and waits for nobody. Raises OSError when it is anything else, or larger.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        content = file.read(most + 1)
+        content = bytearray()
+        # Python would have room for all that may come before it reads what there is.
+        while len(content) <= most and (piece := os.read(descriptor, min(PIECE, most + 1 - len(content)))):
+            content += piece
+    finally:
+        os.close(descriptor)
     if len(content) > most:
         raise OSError(errno.EFBIG, f"larger than {most} bytes", str(path))
-    return content
+    return bytes(content)
 
 
 def swap_link(link: Path, target: str) -> None:
