@@ -167,6 +167,8 @@ def test_variables_of_the_application() -> None:
     assert '"NUL" has a zero byte' in refused(environment={"NUL": "hidden\0"})
     for name in ("GUNICORN_FASTAPI_INSTANCE", "LISTEN_FDS", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY"):
         assert f'"{name}" is what systemd or the role tells' in refused(environment={name: "hidden"})
+    assert "GUNICORN_CMD_ARGS would win over" in refused(environment={"GUNICORN_CMD_ARGS": "--workers=8"})
+    assert problems(environment={"GUNICORN_CMD_ARGS": None}) == []
     assert "hidden" not in str(problems(environment={"MY-KEY": "hidden"}) + problems(environment={"NUL": "hidden\0"}))
 
 

@@ -17,7 +17,12 @@ ALLOWED = {
     "limit_request_line": 0, "limit_request_fields": 50, "forwarded_allow_ips": "10.0.0.1", "worker_tmp_dir": "/run/x",
     "logconfig": "logging.conf", "logconfig_dict": {}, "logger_class": "shop.log.Logger", "statsd_host": "a:1",
     "keyfile": "/x", "certfile": "/y", "on_starting": "a.b", "post_fork": "a.b", "child_exit": "a.b",
-    "post_worker_init": "a.b",
+    "post_worker_init": "a.b", "logconfig_json": "logging.json", "statsd_prefix": "shop", "dogstatsd_tags": "a:b",
+    "enable_backlog_metric": True, "ssl_version": 2, "cert_reqs": 1, "ca_certs": "/z", "ciphers": "HIGH",
+    "on_reload": "a.b", "when_ready": "a.b", "pre_fork": "a.b", "pre_exec": "a.b", "worker_exit": "a.b",
+    "nworkers_changed": "a.b", "on_exit": "a.b", "dirty_apps": ["a:b"], "dirty_workers": 1, "dirty_timeout": 5,
+    "dirty_threads": 1, "dirty_graceful_timeout": 5, "on_dirty_starting": "a.b", "dirty_post_fork": "a.b",
+    "dirty_worker_init": "a.b", "dirty_worker_exit": "a.b",
 }  # fmt: skip
 
 
@@ -59,7 +64,10 @@ def test_settings_with_variables_of_their_own_name_them() -> None:
 
 
 def test_all_others_are_allowed() -> None:
+    """None of gunicorn's settings is ignored without a word because nobody has thought of it."""
     assert problems(gunicorn_settings=ALLOWED) == []
+    known = {setting.name for setting in KNOWN_SETTINGS}
+    assert known == ALLOWED.keys() | settings.GUNICORN.keys() | settings.WORKER.keys()
 
 
 # --- uvicorn ----------------------------------------------------------------------------------------

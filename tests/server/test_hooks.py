@@ -1,12 +1,15 @@
 """gunicorn's hooks: the role's own, and an operator's after them."""
 
+import asyncio
 import copy
+import inspect
 import logging
 import os
 import signal
 import socket
 import struct
 import sys
+import types
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
@@ -14,12 +17,13 @@ from types import SimpleNamespace
 
 import pytest
 from gunicorn_fastapi import sizing, upstream
-from gunicorn_fastapi.hooks import Hooks, take_sockets
+from gunicorn_fastapi.hooks import OWN, Hooks, take_sockets
 from gunicorn_fastapi.shared import BOOTING, LEAVING, READY, SPENT, Shares
 from servers import eventually
 from services import Service, UnixConnection
 
 USERS = """
+import asyncio
 def on_starting(server): print("HOOK on_starting", flush=True)
 def when_ready(server): print("HOOK when_ready", flush=True); raise ValueError("mine")
 def pre_fork(server, worker): print("HOOK pre_fork", flush=True); raise SystemExit(7)
@@ -27,6 +31,7 @@ def post_fork(server, worker): print("HOOK post_fork", flush=True); raise ValueE
 def post_worker_init(worker): print("HOOK post_worker_init", flush=True); raise ValueError("mine")
 def child_exit(server, worker): print("HOOK child_exit", worker.pid, flush=True); raise ValueError("mine")
 def worker_exit(server, worker): print("HOOK worker_exit", flush=True); raise ValueError("mine")
+def on_reload(server): print("HOOK on_reload", flush=True); raise asyncio.CancelledError
 def nworkers_changed(server, new, old): print("HOOK nworkers_changed", new, flush=True)
 def on_exit(server): print("HOOK on_exit", flush=True); raise ValueError("mine")
 def too_many(server, worker, more): pass
@@ -119,6 +124,53 @@ def test_each_hook_of_the_operator_is_called_and_harms_nothing(service: Service)
     assert "ValueError: mine" in server.output
 
 
+HOOKS = [name for name in upstream.settings() if upstream.is_hook(name)]
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit])
+@pytest.mark.parametrize("name", HOOKS)
+def test_whatever_a_hook_of_the_operators_raises_is_logged(
+    name: str, error: type[BaseException], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever gunicorn calls it with: the role's own comes first, and gunicorn takes the two for what it expects."""
+    known = upstream.settings()[name]
+    expected = list(inspect.signature(known.default).parameters) if callable(known.default) else ["server", "worker"]
+    called: list[object] = []
+
+    def fail(*arguments: object) -> None:
+        called.extend(["user's", *arguments])
+        raise error("mine")
+
+    module = types.ModuleType("mine")
+    exec(f"def hook({', '.join(expected)}): fail({', '.join(expected)})", module.__dict__)
+    module.fail = fail  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mine", module)
+    mine = Hooks("shop", "r")
+    monkeypatch.setattr(mine, name, lambda *_: called.append("the role's"), raising=False)
+    chained = known.validator(mine.settings({name: "mine.hook"})[name])
+    arguments = [object() for _ in expected]
+    chained(*arguments)
+    assert called == [*(["the role's"] if name in OWN else []), "user's", *arguments]
+    assert f"{name}: mine.hook has failed. gunicorn goes on without it" in caplog.text
+
+
+def test_what_ends_gunicorn_itself_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that cannot boot ends gunicorn from within a signal, which may come in a hook."""
+    module = types.ModuleType("mine")
+
+    def hook(_server: object) -> None:
+        raise upstream.HALT("Worker failed to boot.", 3)
+
+    module.hook = hook  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mine", module)
+    with pytest.raises(upstream.HALT):
+        Hooks("shop", "r").settings({"on_reload": "mine.hook"})["on_reload"](object())
+
+
+def test_what_gunicorn_asks_for_something_is_no_hook() -> None:
+    assert Hooks("shop", "r").settings({"ssl_context": "mine.context"})["ssl_context"] == "mine.context"
+
+
 @pytest.mark.parametrize(
     ("hook", "reason"),
     [
@@ -178,7 +230,7 @@ def test_the_status_says_how_many_workers_and_why(said: list[str]) -> None:
     mine, master = Hooks("shop", "0d6a72e61398" + 28 * "a"), Master(2)
     mine.workers(2, 128)
     mine.when_ready(master)
-    worker = SimpleNamespace(age=1)
+    worker = SimpleNamespace(age=1, pid=7)
     mine.pre_fork(master, worker)
     worker.has_left[0] = True
     mine.child_exit(master, worker)
@@ -190,7 +242,7 @@ def test_the_status_says_how_many_workers_and_why(said: list[str]) -> None:
 
 
 def test_workers_that_gunicorn_lets_go_are_not_counted(said: list[str]) -> None:
-    mine, master, worker = Hooks("shop", "r"), Master(1), SimpleNamespace(age=1)
+    mine, master, worker = Hooks("shop", "r"), Master(1), SimpleNamespace(age=1, pid=7)
     mine.pre_fork(master, worker)
     master.LISTENERS = []
     mine.child_exit(master, worker)

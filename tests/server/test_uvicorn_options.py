@@ -1,12 +1,16 @@
 """Options of uvicorn that an operator sets, with real workers."""
 
-from contextlib import closing
+from contextlib import closing, nullcontext
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
+from gunicorn.workers.sync import SyncWorker  # type: ignore[import-untyped]
 from gunicorn_fastapi import upstream
 from gunicorn_fastapi.hooks import Hooks
 from gunicorn_fastapi.worker import DrainingUvicornWorker
 from services import Service
+from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 # Answers as frameworks do: by what is left of the path behind root_path.
 ROUTED = """
@@ -37,6 +41,40 @@ def test_options_of_a_former_configuration_are_gone_after_a_reload() -> None:
     Hooks("shop", "r").uvicorn({"root_path": "/x"})
     Hooks("shop", "r").uvicorn({"date_header": False})
     assert DrainingUvicornWorker.CONFIG_KWARGS == {**upstream.WORKER_OPTIONS, "date_header": False}
+
+
+class Takes(DrainingUvicornWorker):
+    """One whose class was made after the options were known."""
+
+
+class Extends(DrainingUvicornWorker):
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"date_header": False, "root_path": "/x"}
+
+
+class Replaces(DrainingUvicornWorker):
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"root_path": "/y"}
+
+
+@pytest.mark.parametrize(
+    ("worker_class", "said"),
+    [
+        (DrainingUvicornWorker, ""), (Takes, ""), (Extends, ""),
+        (Replaces, "Replaces takes none of them: date_header, root_path."),
+        (UvicornWorker, "UvicornWorker takes none of them: date_header, root_path."),
+        (SyncWorker, "SyncWorker takes none of them: date_header, root_path."),
+    ],
+)  # fmt: skip
+def test_a_worker_class_that_ignores_the_options_is_refused(
+    worker_class: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setattr("gunicorn_fastapi.hooks.Departures", lambda *_: None)
+    hooks = Hooks("shop", "r")
+    hooks.uvicorn({"root_path": "/x", "date_header": False})
+    with pytest.raises(SystemExit) if said else nullcontext() as refused:
+        hooks.on_starting(SimpleNamespace(worker_class=worker_class, log=None))
+    assert refused is None or f"gunicorn_fastapi_uvicorn_settings: the worker class {said}" in str(refused.value)
+    Hooks("shop", "r").on_starting(SimpleNamespace(worker_class=worker_class, log=None))
 
 
 def test_root_path_works_behind_a_prefix(service: Service) -> None:

@@ -171,6 +171,11 @@ def environment(inputs: Inputs) -> str:
             f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} is what systemd or the role tells the "
             "application. Choose another name."
         )
+    if values.get("GUNICORN_CMD_ARGS") is not None:
+        return (
+            "gunicorn_fastapi_environment: GUNICORN_CMD_ARGS would win over the role's own settings of gunicorn. Set "
+            "gunicorn_fastapi_gunicorn_settings instead."
+        )
     if wrong := [key for key, given in values.items() if "\0" in as_text(given)]:
         return (
             f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} has a zero byte, which no variable can hold."

@@ -9,6 +9,7 @@ An operator's hooks are called after the role's own, and what they raise is logg
 """
 
 import functools
+import logging
 import os
 import resource
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from gunicorn_fastapi import peers, sizing, upstream
+from gunicorn_fastapi import metrics, peers, sizing, upstream
 from gunicorn_fastapi.crashes import Crashes
 from gunicorn_fastapi.departures import Departures
 from gunicorn_fastapi.log import MasterLog
@@ -25,6 +26,8 @@ from gunicorn_fastapi.worker import DrainingUvicornWorker
 
 VARIABLE = "gunicorn_fastapi_gunicorn_settings"
 OPTIONS = "gunicorn_fastapi_uvicorn_settings"
+
+logger = logging.getLogger("gunicorn.error")
 
 PROVING = 2
 """Workers of a preflight: what two of them can share, more can."""
@@ -61,6 +64,8 @@ class Hooks:
         self.shares = DrainingUvicornWorker.shares
         self.replaced = 0
         self.sizing = sizing.Sizing(1, "gunicorn's default")
+        self.options: Mapping[str, Any] = {}
+        metrics.begin(instance())
 
     def workers(self, wanted: int | str, worker_memory: int) -> int:
         """How many there shall be. ``wanted`` is a number or "auto", ``worker_memory`` in MiB."""
@@ -98,6 +103,7 @@ class Hooks:
         """Give the workers the operator's options of uvicorn. Exits when this release's uvicorn has no such option."""
         if unknown := sorted(users.keys() - upstream.options()):
             sys.exit(f"{OPTIONS}: uvicorn {upstream.UVICORN} has no option named {', '.join(unknown)}")
+        self.options = users
         DrainingUvicornWorker.CONFIG_KWARGS = {**upstream.WORKER_OPTIONS, **users}
 
     # --- What gunicorn calls ------------------------------------------------------------------------
@@ -115,6 +121,12 @@ class Hooks:
                     f"systemd has not delivered the credential {credential}. "
                     "Is / a shared mount? findmnt -o PROPAGATION /"
                 )
+        own = getattr(server.worker_class, "CONFIG_KWARGS", {})
+        if unused := sorted(name for name, value in self.options.items() if own.get(name, ...) != value):
+            sys.exit(
+                f"{OPTIONS}: the worker class {server.worker_class.__qualname__} takes none of them: "
+                f"{', '.join(unused)}. Put them into its CONFIG_KWARGS"
+            )
         if isinstance(server.log, MasterLog):
             server.log.kept.put_back()
         # Other classes do not tell when they serve.
@@ -154,6 +166,7 @@ class Hooks:
     def child_exit(self, server: Any, worker: Any) -> None:
         """Say what the worker has left behind. Count those that were replaced; the journal has the reason."""
         self.shares.forget(worker.age)
+        metrics.forget(worker.pid, server.log)
         if isinstance(worker, DrainingUvicornWorker):
             lost = worker.last_words.tell(worker.pid, upstream.was_given_up(worker), server.log)
             self.shares.counts.join(worker.age)
@@ -190,8 +203,9 @@ def _chained(name: str, own: Callable[..., None] | None, users: Any) -> Callable
             own(*arguments)
         try:
             function(*arguments)
-        except (Exception, SystemExit):  # noqa: BLE001 (whatever it is)
-            # The first argument is gunicorn or a worker, and both have the log.
-            arguments[0].log.exception("%s: %s: %s has failed. gunicorn goes on without it", VARIABLE, name, users)
+        except upstream.HALT:
+            raise
+        except BaseException:
+            logger.exception("%s: %s: %s has failed. gunicorn goes on without it", VARIABLE, name, users)
 
     return hook

@@ -15,11 +15,15 @@ import uvicorn.protocols.utils
 from gunicorn import systemd  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.config import KNOWN_SETTINGS  # type: ignore[import-untyped]
+from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 from uvicorn.protocols.http import httptools_impl
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 BOOT_ERROR: int = Arbiter.WORKER_BOOT_ERROR
 """The status of a worker whose application did not start: gunicorn ends instead of trying again."""
+
+HALT: type[BaseException] = HaltServer
+"""What ends gunicorn itself, from its handler of a signal and so out of whatever it does just then."""
 
 CLIENT_DISCONNECTED: type[OSError] = getattr(uvicorn.protocols.utils, "ClientDisconnected", OSError)
 """What ends a WebSocket without an error when its client has left; uvicorn has it since 0.28.1."""
@@ -43,8 +47,8 @@ def settings() -> dict[str, Any]:
 
 
 def is_hook(name: str) -> bool:
-    """Whether a setting is a function that gunicorn calls."""
-    return settings()[name].section in ("Server Hooks", "Dirty Arbiter Hooks")
+    """Whether a setting is a function that gunicorn calls to tell something. ``ssl_context`` is asked for something."""
+    return settings()[name].section in ("Server Hooks", "Dirty Arbiter Hooks") and name != "ssl_context"
 
 
 # --- gunicorn's master ------------------------------------------------------------------------------
