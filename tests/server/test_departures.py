@@ -302,6 +302,17 @@ def test_workers_that_find_themselves_too_large_go_one_by_one(service: Service) 
     server.stop()
 
 
+def test_a_stop_that_comes_with_the_birth_of_a_worker_is_heeded(service: Service) -> None:
+    """Until it has handlers of its own, it has those of gunicorn, which are of no use in it."""
+    (service.directory / "mine.py").write_text(
+        "import time\ndef post_fork(server, worker): print('FORKED', flush=True); time.sleep(1)\n"
+    )
+    server = service.start(SLOW_START, workers=1, settings={"graceful_timeout": 600, "post_fork": "mine.post_fork"})
+    server.wait_for("FORKED")
+    server.stop()
+    assert "Application shutdown complete." in server.output
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_gunicorn_stops_in_order_whatever_it_is_told_by(service: Service, number: signal.Signals) -> None:
     server = start(service)

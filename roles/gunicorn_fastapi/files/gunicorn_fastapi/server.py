@@ -93,6 +93,8 @@ class DrainingServer(Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second, and more often during a stop."""
+        if self.shares.is_dismissed():
+            self.should_exit = True  # the signal itself is lost on a worker that has just been forked
         if not self.should_exit:
             self._keep_signals()
             self.shares.tell(len(self.server_state.connections))

@@ -60,7 +60,11 @@ class Shares:
 
     def can_ask(self) -> bool:
         """Whether this worker gets a successor when it asks for one, instead of having to stop at once."""
-        return bool(self._table[IN_TURN]) and not self._table[self._own + DISMISSED]
+        return bool(self._table[IN_TURN]) and not self.is_dismissed()
+
+    def is_dismissed(self) -> bool:
+        """Whether gunicorn has told this worker to stop."""
+        return bool(self._table[self._own + DISMISSED])
 
     def look(self) -> None:
         """Find out who else takes part."""
