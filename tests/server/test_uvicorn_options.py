@@ -11,6 +11,7 @@ from gunicorn_fastapi.hooks import Hooks
 from gunicorn_fastapi.worker import DrainingUvicornWorker
 from services import Service
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
+from websockets.sync.client import connect
 
 # Answers as frameworks do: by what is left of the path behind root_path.
 ROUTED = """
@@ -83,6 +84,47 @@ def test_root_path_works_behind_a_prefix(service: Service) -> None:
     assert service.get("/orders") == (200, b"/shop /shop/orders /shop/orders")
     assert service.get("/other")[0] == 404
     assert service.workers() == "1/1"
+    server.stop()
+
+
+FRAMEWORK = """
+from fastapi import FastAPI, Request, WebSocket
+
+app, mounted = FastAPI(), FastAPI()
+app.mount("/sub", mounted)
+
+
+@app.get("/healthz")
+async def healthz():
+    pass
+
+
+@mounted.get("/orders/")
+async def orders(request: Request):
+    return str(request.url_for("orders"))
+
+
+@mounted.websocket("/ws")
+async def ws(websocket: WebSocket):
+    await websocket.accept()
+    async for _ in websocket.iter_text():
+        await websocket.send_text(websocket.url.path)
+"""
+
+
+def test_a_framework_finds_and_names_its_paths_behind_the_prefix(service: Service) -> None:
+    """Those of what is mounted too, its redirects, its documentation, and WebSockets."""
+    server = service.start(FRAMEWORK, workers=1, options={"root_path": "/shop"})
+    server.wait_for("Application startup complete.")
+    host, port = service.public.getsockname()
+    assert service.get("/sub/orders/") == (200, f'"http://{host}:{port}/shop/sub/orders/"'.encode())
+    with closing(service.connection()) as connection:
+        connection.request("GET", "/sub/orders")
+        assert connection.getresponse().getheader("location") == f"http://{host}:{port}/shop/sub/orders/"
+    assert b"'/shop/openapi.json'" in service.get("/docs")[1]
+    with connect(f"ws://{host}:{port}/sub/ws") as websocket:
+        websocket.send("where?")
+        assert websocket.recv() == "/shop/sub/ws"
     server.stop()
 
 
