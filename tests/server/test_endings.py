@@ -131,6 +131,37 @@ def test_a_stream_without_end_is_ended_before_the_shutdown(service: Service, pat
     assert "Traceback" not in server.output
 
 
+SSE_STARLETTE = """
+from sse_starlette.sse import EventSourceResponse
+
+
+@app.get("/events")
+async def events():
+    async def generate():
+        try:
+            while True:
+                yield {"data": "1"}
+                await asyncio.sleep(0.05)
+        finally:
+            note("closed")
+    return EventSourceResponse(generate())
+"""
+
+
+def test_streams_of_sse_starlette_are_ended_before_the_shutdown(service: Service) -> None:
+    """It takes signals and the server's own method in hand, each version in its way."""
+    pytest.importorskip("sse_starlette", reason="this list of packages has none")
+    server = service.start(HEAD + SSE_STARLETTE, workers=1, drain_timeout=0.5, settings={"graceful_timeout": 600})
+    with closing(service.connection()) as client, closing(service.connection()) as another:
+        for connection in (client, another):
+            connection.request("GET", "/events")
+            assert connection.getresponse().read(5)
+        server.stop()
+    assert_in_order(service, "closed", "closed")
+    assert "ERROR" not in server.output
+    assert "Traceback" not in server.output
+
+
 def test_a_stream_of_a_thread_is_ended_too(service: Service) -> None:
     server = service.start(HEAD + STREAMS, workers=1, drain_timeout=0.5, settings={"graceful_timeout": 600})
     with closing(service.connection()) as client:
