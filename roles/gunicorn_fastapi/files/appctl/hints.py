@@ -14,6 +14,7 @@ DENIED = r"\[?Errno (1|13)\b|not permitted|[Dd]enied"
 ABSENT = r"\[?Errno (1|2|13)\b|not permitted|[Dd]enied|No such file|NoSuch"
 FAMILY = r"\[?Errno 97\b|Address family not supported"
 HOST_PROC = r"/proc/(?!self\b|thread-self\b|[0-9])[a-z]"
+NAMESPACES = "it allows no namespaces, and browsers want some for a sandbox of their own. Start them with --no-sandbox"
 EDIT = "`systemctl edit NAME`, [Service] "
 
 
@@ -61,7 +62,7 @@ HINTS = (
         around=rf"\bpsutil[/.]|{HOST_PROC}",
     ),
     Hint(
-        r"unable to open database file|readonly database|Errno 30\b|Read-only file system",
+        r"unable to open database file|readonly database|Errno 30\b|Read-only file system|no locator available for",
         "it leaves /var/lib/NAME ($STATE_DIRECTORY) and /tmp to write to. Give the application an absolute path there, "
         f"by gunicorn_fastapi_environment, or open another one: {EDIT}ReadWritePaths=/the/path",
     ),
@@ -78,10 +79,8 @@ HINTS = (
         "it allows AF_UNIX, and AF_INET and AF_INET6 unless gunicorn_fastapi_egress is []. "
         f"Another one: {EDIT}RestrictAddressFamilies=AF_...",
     ),
-    Hint(
-        r"No usable sandbox|[Nn]amespace|unshare",
-        "it allows no namespaces, and browsers want some for a sandbox of their own. Start them with --no-sandbox",
-    ),
+    Hint(r"No usable sandbox|(\b[Nn]amespace|unshare|setns).{0,300}not permitted", NAMESPACES),
+    Hint(DENIED, NAMESPACES, around=r"\b(unshare|setns)\("),
     Hint(
         r"no new privileges|effective uid is not 0|must be setuid",
         "no program can become another user in it, neither sudo nor any that is setuid",
