@@ -58,3 +58,19 @@ def test_what_the_locale_cannot_write_ends_nothing(monkeypatch: pytest.MonkeyPat
     cli.main("fastapi", ["status"])
     sys.stdout.flush()
     assert written.getvalue() == b"ValueError: gr\\xf6\\xdfer \\u2192 \\U0001f600\n"
+
+
+def test_a_reader_that_has_gone_is_no_error(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def say(*_: object) -> None:
+        """Say."""
+        talk.out("one line")
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(status, "command_status", say)
+        with pytest.raises(SystemExit) as end:
+            cli.main("fastapi", ["status"])
+    assert end.value.code == 1
+    assert capfd.readouterr().err == ""

@@ -76,6 +76,7 @@ exit 1
     "words",
     [
         "Failed to connect to bus: No such file or directory",
+        "Failed to connect to system scope bus via local transport: Connection refused",
         "Failed to get properties: Connection reset by peer",
         "Failed to start shop.service: Transport endpoint is not connected",
         "Failed to reload daemon: Message recipient disconnected from message bus without replying",

@@ -79,6 +79,7 @@ def main(name: str, words: list[str] | None = None) -> None:
         if arguments.needs_root and os.geteuid() != 0:
             raise CtlError(f"{name}ctl {arguments.name} needs root. Try: sudo {name}ctl {arguments.name}")
         answer = arguments.function(app, arguments) or {}
+        sys.stdout.flush()  # a reader that has gone is noticed here, and not at the end
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

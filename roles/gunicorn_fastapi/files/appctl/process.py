@@ -15,7 +15,7 @@ ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 """All that a program inherits from us."""
 
 TRANSIENT = re.compile(
-    r"Failed to connect to bus|Connection reset by peer|Transport endpoint is not connected"
+    r"Failed to connect to (system scope )?bus|Connection reset by peer|Transport endpoint is not connected"
     r"|Message recipient disconnected|Connection terminated|Failed to activate service 'org\.freedesktop\.systemd1'"
 )
 """What systemd's programs say while the service manager executes itself again, as its upgrade has it do."""
