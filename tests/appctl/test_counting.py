@@ -105,3 +105,15 @@ def test_without_an_invocation_what_was_counted_is_told(host: Host) -> None:
 def test_requests_in_no_time_divide_nothing_by_zero() -> None:
     told = status.traffic(counting.requests([answer("7/1/0.0")]))
     assert told == {"logged": 7, "failed": 1, "seconds": 0.1}
+
+
+def test_the_first_error_comes_with_what_to_do(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = ["Traceback (most recent call last):\nOSError: [Errno 30] Read-only file system: '/opt/x'", "KeyError: 7"]
+    entries = [{"MESSAGE": text, "PRIORITY": "3"} for text in errors]
+    monkeypatch.setattr(journal, "entries", lambda *_, **__: entries)
+    monkeypatch.setattr(watch, "invocation", lambda *_: "abc")
+    told = watch.trouble(host, None).words()
+    assert told.startswith(
+        "2 errors logged, the first: OSError: [Errno 30] Read-only file system: '/opt/x' (maybe the sandbox"
+    )
+    assert "ReadWritePaths=" in told

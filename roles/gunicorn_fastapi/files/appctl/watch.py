@@ -8,6 +8,7 @@ from appctl import journal, reason
 from appctl.app import CANDIDATE, App
 from appctl.counting import Requests
 from appctl.disk import read_bounded
+from appctl.hints import sandbox_hint
 
 RECORDS = 2000
 """Records that are looked at, the latest ones."""
@@ -47,8 +48,9 @@ def trouble(app: App, requests: Requests | None, since: float = 0) -> Trouble:
         entry for entry in journal.entries(*runs, *ERRORS, lines=RECORDS, since=since) if not reason.is_ours(entry)
     ]
     errors = [entry for entry in errors if not reason.access_status(reason.readable(entry))]
-    first = reason.reason_in(reason.lines_of(errors[:1])) if errors else ""
-    return Trouble(failed, len(errors), first)
+    lines = reason.lines_of(errors[:1])
+    first = reason.reason_in(lines)
+    return Trouble(failed, len(errors), f"{first}{sandbox_hint(first, lines, app.name)}")
 
 
 def units(app: App) -> tuple[str, str]:
