@@ -10,6 +10,10 @@ from gunicorn_fastapi import frames
 Message = MutableMapping[str, Any]
 
 
+class ClientDisconnected(OSError):  # noqa: N818 (uvicorn's name)
+    """Raised in the application when it sends to a client that has gone."""
+
+
 class Mailbox:
     """``message``: the one that waits. ``size``: what it takes of memory, in bytes. ``end``: what comes last."""
 

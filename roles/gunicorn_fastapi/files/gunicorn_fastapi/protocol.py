@@ -22,6 +22,9 @@ from gunicorn_fastapi.websocket import WebSocketProtocol
 PIPELINED = 100
 """Requests of one connection that may wait for the answer to one before them."""
 
+SMALL = 4096
+"""Bytes between two pieces of a body, or of trailers, that are not worth counting."""
+
 SLASH = ord("/")
 
 
@@ -35,6 +38,8 @@ class GuardedProtocol(Answering):
         "_head",
         "_offered",
         "_read",
+        "_rest",
+        "_taken",
         "_telling",
         "_trailers",
         "_trailing",
@@ -50,6 +55,8 @@ class GuardedProtocol(Answering):
         # How many bytes were received last, and when something may not have been counted, for it came with the
         # end of something else.
         self._read = self._uncounted = 0
+        # How much of that was bodies, and what is kept of trailers.
+        self._taken = self._rest = 0
         # What is being read, and what was read before of a head that came in pieces.
         self._data = b""
         self._head = bytearray()
@@ -62,7 +69,7 @@ class GuardedProtocol(Answering):
     def release(self) -> None:
         """Forget the head that is being read."""
         self.guard.heads.keep(self, 0)
-        self._head = bytearray()
+        self._head, self._rest = bytearray(), 0
 
     def is_awaited(self) -> bool:
         """Whether a part of a request is there, and the rest is awaited in time."""
@@ -79,7 +86,7 @@ class GuardedProtocol(Answering):
             self._unset_keepalive_if_required()
             if not self._reading:
                 self._awaited = self._received
-        self._read = len(data)
+        self._read, self._taken = len(data), 0
         self.size += self._read
         self._data = data
         try:
@@ -91,8 +98,10 @@ class GuardedProtocol(Answering):
         except httptools.HttpParserError as error:
             cause = error.__context__ or error
             self._refuse(cause if isinstance(cause, Refusal) else Refusal(400, "a malformed request"))
-        if self._head or "method" not in self.scope:
-            self._keep(data)
+        # More than headers and bodies: trailers whose end is awaited.
+        rest = max(self.size, self._read - self._taken) if self._reading else 0
+        if self._head or "method" not in self.scope or rest > SMALL or self._rest:
+            self._keep(data, rest)
         self._data = b""
 
     def _feed(self, data: bytes) -> None:
@@ -113,14 +122,15 @@ class GuardedProtocol(Answering):
             self._telling = []
             data = head + rest
 
-    def _keep(self, data: bytes) -> None:
-        """Count what is kept of a head that comes in pieces. The bound for all clients holds at once."""
+    def _keep(self, data: bytes, rest: int) -> None:
+        """Count what is kept of a head in pieces, or of trailers. The bound for all clients holds at once."""
         if self._deaf or "method" in self.scope:
             self.release()
-            return
-        self._head += data
+            self._rest = rest if rest > SMALL and not self._deaf else 0
+        else:
+            self._head += data
         # Once as it came, once as it was understood.
-        self.guard.heads.keep(self, 2 * len(self._head))
+        self.guard.heads.keep(self, 2 * (len(self._head) + self._rest))
         self.guard.shed()
 
     # --- What httptools calls ---------------------------------------------------------------------
@@ -180,6 +190,7 @@ class GuardedProtocol(Answering):
     def on_body(self, body: bytes) -> None:
         """As the parent's, within the bound."""
         self.size, self._uncounted = 0, self._read
+        self._taken += len(body)
         self._body += len(body)
         if 0 < self.guard.body_max < self._body:
             raise Refusal(413, f"a body of more than {self.guard.body_max} bytes")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn_fastapi import frames, handshake
 from gunicorn_fastapi.frames import BINARY, CLOSE, PING, PONG, TEXT, Deflate, FrameError, Frames
 from gunicorn_fastapi.guard import AWAITED, BUSY, SLOW
-from gunicorn_fastapi.mailbox import Mailbox, Message
+from gunicorn_fastapi.mailbox import ClientDisconnected, Mailbox, Message
 from gunicorn_fastapi.progress import Progress, has_hung_up
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ CONTROLS = 100
 
 EARLY = 64 * 1024
 """Bytes that are kept of a client that does not wait for the answer to its handshake."""
-
-
-class ClientDisconnected(OSError):  # noqa: N818 (uvicorn's name)
-    """Raised in the application when it sends to a client that has gone."""
 
 
 class WebSocketProtocol(asyncio.Protocol):
@@ -160,16 +156,16 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Up to one message is taken from it, the rest when the application has got that."""
-        self._received = self.loop.time()
-        self._pinged = None
+        self._received, self._pinged = self.loop.time(), None
         if self._closing is not None:
             return
         self._frames.feed(data)
         if self.handshake_complete:
             self._proceed()
         elif self._frames.held > EARLY:
-            self.guard.warn(self.client, f"Closed: more than {EARLY} bytes before the answer to the handshake")
-            self.transport.abort()
+            self.fail(1009, f"more than {EARLY} bytes before the answer to the handshake")
+        else:
+            self._keep()
 
     # --- What the client says ---------------------------------------------------------------------
 
@@ -208,6 +204,9 @@ class WebSocketProtocol(asyncio.Protocol):
         elif self._begun is None:
             self._begun = self.loop.time()
         self._pause()
+        self._keep()
+
+    def _keep(self) -> None:
         messages = self.guard.messages
         messages.keep(self, self._frames.held + self._mailbox.size)
         for connection in messages.too_many():
@@ -226,9 +225,13 @@ class WebSocketProtocol(asyncio.Protocol):
     # --- Ends -------------------------------------------------------------------------------------
 
     def fail(self, code: int, reason: str) -> None:
-        """End a connection because of what the client did."""
-        self.guard.warn(self.client, f"Closed with {code}: {reason}")
-        self._close(code, reason)
+        """End a connection because of what the client did. No frame may come before the answer to the handshake."""
+        how = f" with {code}" if self.handshake_complete else ""
+        self.guard.warn(self.client, f"Closed{how}: {reason}")
+        if self.handshake_complete:
+            self._close(code, reason)
+        else:
+            self.transport.abort()
 
     def _close(self, code: int, reason: str) -> None:
         self._mailbox.close(code, reason)
