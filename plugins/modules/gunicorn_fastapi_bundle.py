@@ -66,6 +66,7 @@ release: {type: str, returned: always, description: "Name of the release, 40 hex
 archive: {type: str, returned: always, description: Path of the archive on the controller.}
 virtualenv: {type: str, returned: always, description: Name of the virtualenv; equal requirements have an equal one.}
 size: {type: int, returned: always, description: Bytes of the release before its requirements.}
+list: {type: str, returned: always, description: The list of requirements that the release has.}
 supplied: {type: list, elements: str, returned: always, description: What the role adds to the list.}
 manifest: {type: dict, returned: always, description: What the release was made from.}
 """

@@ -40,7 +40,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-READS = frozenset({"status", "list", "packages", "settled"})
+READS = frozenset({"status", "list", "packages", "settled", "resolve"})
 
 
 def main() -> None:

@@ -171,6 +171,7 @@ def bundle(
         "archive": str(archive),
         "virtualenv": virtualenv,
         "manifest": manifest,
+        "list": text,
         "supplied": names(added.entries),
         "size": sum(m.size for m in complete),
     }

@@ -38,6 +38,7 @@ COMMANDS = {
     "uninstall": Command("uninstall", "command_uninstall", "add_uninstall"),
     # What units and playbooks ask.
     "build": Command("build", "command_build", "add_build", hidden=True),
+    "resolve": Command("resolve", "command_resolve", hidden=True),
     "probe": Command("health", "command_probe", "add_probe", hidden=True),
     "stop": Command("stop", "command_stop", "add_stop", hidden=True),
     "backoff": Command("backoff", "command_backoff", hidden=True),

@@ -74,18 +74,18 @@ def fetch(
         tool = uv.directory / "bin/uv"
         script += [
             f"export UV_CACHE_DIR={shlex.quote(str(bound))}/.cache-$(id -u)",
-            _join(tool, "venv", "--quiet", "--no-project", "--clear", f"--python={python.executable}", here),
+            join(tool, "venv", "--quiet", "--no-project", "--clear", f"--python={python.executable}", here),
             # A package that would have to be built is refused: its tools are pinned by no hash.
-            _join(
+            join(
                 tool, "pip", "install", "--quiet", f"--python={here}", "--require-hashes", "--no-build",
                 "--requirements=-", *index,
             ),
             # By the interpreter alone, isolated: the virtualenv's own would execute what packages have put into it.
             # A file that does not compile may be one that nothing imports: the preflight judges.
-            _join(python.executable, "-I", "-S", "-m", "compileall", "-qq", "-j0", here / "lib") + QUIETLY,
+            join(python.executable, "-I", "-S", "-m", "compileall", "-qq", "-j0", here / "lib") + QUIETLY,
         ]  # fmt: skip
     script.append(
-        _join(
+        join(
             python.executable, "-I", "-S", "-X", f"pycache_prefix={bound}/{COMPILED}", "-m", "compileall", "-qq",
             *(app.release(release) / part for part in ("app", "lib")),
         ) + QUIETLY
@@ -93,7 +93,7 @@ def fetch(
     binds = [f"BindReadOnlyPaths={made / part}:{app.release(release) / part}" for part in ("app", "lib")]
     offline = not install or "--no-index" in index
     code, out, err = sandbox.confined(
-        unit(app), ["/bin/sh", "-c", "\n".join(script)], [*_properties(app, work, python, offline), *binds], stdin, MOST
+        unit(app), ["/bin/sh", "-c", "\n".join(script)], [*properties(app, work, python, offline), *binds], stdin, MOST
     )
     if code:
         raise CtlError((err.strip() or out.strip() or f"uv ended with {code}") + _advice(code))
@@ -108,13 +108,13 @@ def _fetch_uv(app: App, uv: Uv, index: list[str], work: Path) -> None:
     """Install uv by the wheel of pip that Debian's ensurepip would unpack, for a clean host has no pip."""
     # Copied, because who is nobody may read the pipe of root's that it has got, but not open it by its name.
     pip = "cat >/tmp/list && PYTHONPATH=$(echo /usr/share/python-wheels/pip-*.whl) exec /usr/bin/python3 -m pip "
-    command = pip + _join(
+    command = pip + join(
         "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--no-compile", "--no-deps",
         "--only-binary=:all:", "--require-hashes", f"--target={app.virtualenvs / TOOL}",
         "--requirement=/tmp/list", *index,
     )  # fmt: skip
-    properties = _properties(app, work, None, "--no-index" in index)
-    code, _, err = sandbox.confined(unit(app), ["/bin/sh", "-c", command], properties, uv.list, MOST)
+    confined_by = properties(app, work, None, "--no-index" in index)
+    code, _, err = sandbox.confined(unit(app), ["/bin/sh", "-c", command], confined_by, uv.list, MOST)
     if code:
         raise CtlError(f"uv {uv.version} could not be installed: {err.strip() or f'pip ended with {code}'}")
     tree.copy(app.cache / TOOL, work / "uv")
@@ -127,7 +127,7 @@ def _fetch_uv(app: App, uv: Uv, index: list[str], work: Path) -> None:
             raise
 
 
-def _properties(app: App, work: Path, python: Interpreter | None, offline: bool) -> list[str]:
+def properties(app: App, work: Path, python: Interpreter | None, offline: bool) -> list[str]:
     """The sandbox of a build: its cache is where virtualenvs will be, and nothing else of the application is there."""
     app.cache.mkdir(parents=True, exist_ok=True)
     for closed in app.cache.parents[:2]:
@@ -197,7 +197,8 @@ def _advice(code: int) -> str:
     return f" (it was ended after {MOST:g} s)" if code in (143, 137) else ""
 
 
-def _join(*words: object) -> str:
+def join(*words: object) -> str:
+    """A command for a shell."""
     return " ".join(shlex.quote(str(word)) for word in words)
 
 

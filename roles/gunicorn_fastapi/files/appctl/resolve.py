@@ -1,0 +1,54 @@
+"""Ask uv whether a list of requirements could be installed here. Nothing of it stays on the host."""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from appctl import fetch, lock, sandbox, tree
+from appctl.app import App
+from appctl.interpreter import Interpreter
+from appctl.process import CtlError
+
+REQUEST_MAX = 64 * 1024 * 1024
+"""Characters of a request."""
+
+MOST = 600.0
+"""Seconds that the index may take."""
+
+
+def command_resolve(app: App, _: argparse.Namespace) -> dict[str, object]:
+    """Ask uv what it would install; the request is on standard input."""
+    try:
+        asked = json.loads(sys.stdin.read(REQUEST_MAX))
+        uv = fetch.Uv(str(asked["uv"]["version"]), "")
+        python = Interpreter(str(asked["version"]), str(asked["python"]))
+        text, index = str(asked["list"]), [str(word) for word in asked["index"]]
+    except (ValueError, KeyError, TypeError):
+        raise CtlError("resolve: the request on standard input is not understood") from None
+    resolve(app, uv, python, text, index)
+    return {"changed": False}
+
+
+def resolve(app: App, uv: fetch.Uv, python: Interpreter, text: str, index: list[str]) -> None:
+    """Raise CtlError with uv's words when the list could not be installed."""
+    lock.private(app)
+    work = Path(tempfile.mkdtemp(prefix="resolve-", dir=app.private))
+    command = (
+        "cd /tmp && UV_CACHE_DIR=/tmp/cache exec "
+        + fetch.join(
+            uv.directory / "bin/uv", "pip", "install", "--quiet", "--dry-run", f"--python={python.executable}",
+            "--target=/tmp/target", "--require-hashes", "--no-build", "--requirements=-", *index,
+        )
+    )  # fmt: skip
+    try:
+        properties = fetch.properties(app, work, python, "--no-index" in index)
+        # A unit of its own: it takes no lock, and must end neither a build nor another question.
+        unit = f"{app.name}-resolve-{os.getpid()}.service"
+        code, out, err = sandbox.confined(unit, ["/bin/sh", "-c", command], properties, text, MOST)
+    finally:
+        tree.remove(work)
+    if code:
+        raise CtlError(err.strip() or out.strip() or f"uv ended with {code}")
