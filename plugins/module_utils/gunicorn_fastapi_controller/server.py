@@ -19,10 +19,24 @@ TESTED = {"uvicorn": ("0.30", "0.54"), "gunicorn": ("21.2", "27"), "httptools": 
 PYTHON = ("3.11", "3.14")
 # A worker class belongs to the uvicorns from this version on, or to those before.
 WORKERS = Version("0.36")
-# Versions below these have holes that are published, and that a client can reach through this server.
+# Holes that are published and that a client can reach through this server, each with the version that mends it; from
+# the advisories of these names (osv.dev, github.com/advisories), read in November 2026. gunicorn's own parser, which
+# has had several, does not read these requests.
 HOLES = {
-    "starlette": ("0.49.1", "CVE-2025-62727, CVE-2025-54121, CVE-2024-47874"),
-    "python-multipart": ("0.0.18", "CVE-2024-53981, CVE-2024-24762"),
+    "starlette": (
+        ("0.40.0", "CVE-2024-47874"),
+        ("0.47.2", "CVE-2025-54121"),
+        ("0.49.1", "CVE-2025-62727"),
+        ("1.0.1", "CVE-2026-48710"),
+        ("1.3.0", "PYSEC-2026-248"),
+        ("1.3.1", "PYSEC-2026-249"),
+    ),
+    "python-multipart": (
+        ("0.0.18", "CVE-2024-53981"),
+        ("0.0.26", "CVE-2026-40347"),
+        ("0.0.27", "CVE-2026-42561"),
+        ("0.0.30", "CVE-2026-53538, CVE-2026-53539"),
+    ),
 }
 
 
@@ -97,10 +111,12 @@ def check(listed: Requirements, added: Iterable[Entry], host: Host, path: Path) 
             f"uvicorn-worker {worker.version} does not fit uvicorn {uvicorn.version}: 0.4 is for uvicorn {WORKERS} and "
             "later, 0.3 for older ones. Leave uvicorn-worker out and the role adds the one that fits."
         )
-    for name, (first, what) in HOLES.items():
-        if name in installed and Version(installed[name].version) < Version(first):
-            version = installed[name].version
-            warnings.append(f"{name} {version} has published holes ({what}). Upgrade to {first} or later.")
+    for name, holes in HOLES.items():
+        version = installed[name].version if name in installed else ""
+        if open_ones := [what for mended, what in holes if version and Version(version) < Version(mended)]:
+            warnings.append(
+                f"{name} {version} has published holes ({', '.join(open_ones)}). Upgrade to {holes[-1][0]} or later."
+            )
     if beyond(host.python, PYTHON[1]):
         warnings.append(f"Python {host.python} of the host is newer than {PYTHON[1]}, the last one that was tested.")
     if problems:
