@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from gunicorn_fastapi_controller import archive, release, source
-from gunicorn_fastapi_controller.ignored import docker_rule, git_rule
+from gunicorn_fastapi_controller.ignored import docker_rule, git_rule, octets
 from gunicorn_fastapi_controller.problem import InputError
 from projects import Project, below
 
@@ -230,11 +230,22 @@ def test_directories_have_a_mode_of_their_own(project: Project) -> None:
         ("trailing  ", ["trailing"], ["trailing  "]),
         ("(a+", ["(a+"], ["aa"]),
         ("[", [], ["a"]),
+        ("[a", [], ["a", "[a"]),
+        ("//a", [], ["a", "b/a"]),
+        (r"[a\-z]", ["a", "-", "z"], ["b"]),
+        (r"[\]]", ["]"], ["a"]),
+        ("[]a]", ["]", "a"], ["b"]),
+        ("[a-c-]", ["b", "-"], ["d"]),
+        ("[[:digit:]x]", ["7", "x"], ["a", ":"]),
+        ("[^[:alpha:]]", ["7"], ["a"]),
+        ("?", ["a"], ["é", "ab"]),
+        ("??", ["é", "ab"], ["a"]),
+        ("*é", ["é", "caf/café"], ["e"]),
     ],
 )
 def test_patterns_are_read_as_git_does(pattern: str, fits: list[str], others: list[str], tmp_path: Path) -> None:
     rule = git_rule(pattern, "")
-    assert [path for path in [*fits, *others] if rule.pattern.fullmatch(path)] == fits
+    assert [path for path in [*fits, *others] if rule.pattern.fullmatch(octets(path))] == fits
     # And git itself says the same.
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     (tmp_path / ".gitignore").write_text(f"{pattern}\n")

@@ -8,13 +8,44 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+CLASSES = {
+    "alnum": "0-9A-Za-z", "alpha": "A-Za-z", "blank": " \\t", "cntrl": "\\x00-\\x1f\\x7f", "digit": "0-9",
+    "graph": "!-~", "lower": "a-z", "print": " -~", "punct": "!-/:-@\\[-`{-~", "space": "\\s", "upper": "A-Z",
+    "xdigit": "0-9A-Fa-f",
+}  # fmt: skip
+"""What [:alpha:] and its like are."""
+
+NOTHING = "(?!)"
+
+
+def bracketed(rest: str) -> tuple[str, int]:
+    """A regular expression for a pattern's [...], and its length. One that does not end matches nothing."""
+    position = 2 if rest[1:2] in ("!", "^") else 1
+    inside, begin = "", position
+    while position < len(rest):
+        named = re.match(r"\[:([a-z]+):\]", rest[position:])
+        if rest[position] == "]" and position > begin:
+            return f"(?!/)[{'^' if begin == 2 else ''}{inside}]", position + 1
+        if named and named[1] in CLASSES:
+            inside, position = inside + CLASSES[named[1]], position + named.end()
+        elif rest[position] == "-" and inside and rest[position + 1 : position + 2] not in ("]", ""):
+            inside, position = inside + "-", position + 1
+        else:
+            position += rest[position] == "\\"
+            inside, position = inside + re.escape(rest[position : position + 1]), position + 1
+    return NOTHING, len(rest)
+
+
+def octets(text: str) -> str:
+    """A text with a letter for each of its bytes: to git, ? and [...] stand for a byte."""
+    return text.encode("utf-8", "surrogateescape").decode("latin-1")
+
 
 def expression(pattern: str) -> str:
     """A regular expression for a pattern with *, ?, [...] within a name and ** over any number of directories."""
     made, position = "", 0
     while position < len(pattern):
         rest = pattern[position:]
-        group = re.match(r"\[([!^]?)(\]?[^]]*)\]", rest)
         if rest.startswith("**/") and (position == 0 or pattern[position - 1] == "/"):
             made, position = made + "(?:.*/)?", position + 3
         elif rest == "**" and (position == 0 or pattern[position - 1] == "/"):
@@ -23,10 +54,9 @@ def expression(pattern: str) -> str:
             made, position = made + "[^/]*", position + 1
         elif rest[0] == "?":
             made, position = made + "[^/]", position + 1
-        elif group:
-            inside = group.group(2).replace("\\", "\\\\").replace("[", "\\[")
-            made += f"(?!/)[{'^' if group.group(1) else ''}{inside}]"
-            position += group.end()
+        elif rest[0] == "[":
+            group, length = bracketed(rest)
+            made, position = made + group, position + length
         else:
             escaped = rest[0] == "\\" and len(rest) > 1
             made, position = made + re.escape(rest[1] if escaped else rest[0]), position + (2 if escaped else 1)
@@ -47,7 +77,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern, re.DOTALL)
     except re.error:
-        return re.compile("(?!)")
+        return re.compile(NOTHING)
 
 
 def lines(path: Path) -> list[str]:
@@ -61,14 +91,14 @@ def lines(path: Path) -> list[str]:
 
 def git_rule(line: str, base: str) -> Rule:
     """A line of the .gitignore in the directory `base`."""
-    line = re.sub(r"(?<!\\) +$", "", line.rstrip("\r"))
+    line = octets(re.sub(r"(?<!\\) +$", "", line.rstrip("\r")))
     brings_back = line.startswith("!")
     line = line.removeprefix("!")
     directories_only = line.endswith("/")
     line = line.rstrip("/")
     anywhere = "" if "/" in line else "(?:.*/)?"
-    prefix = re.escape(f"{base}/") if base else ""
-    return Rule(compiled(f"{prefix}{anywhere}{expression(line.lstrip('/'))}"), brings_back, directories_only)
+    prefix = re.escape(octets(f"{base}/")) if base else ""
+    return Rule(compiled(f"{prefix}{anywhere}{expression(line.removeprefix('/'))}"), brings_back, directories_only)
 
 
 def docker_rule(line: str) -> Rule:
@@ -118,9 +148,10 @@ class GitIgnore:
 
     def fitting(self, whole: PurePosixPath, is_directory: bool) -> bool:
         """Whether the rules leave out a path of the repository: the last one of the nearest file decides."""
+        path = octets(str(whole))
         for directory in whole.parents:
             for rule in reversed(self.of(directory)):
-                if (is_directory or not rule.directories_only) and rule.pattern.fullmatch(str(whole)):
+                if (is_directory or not rule.directories_only) and rule.pattern.fullmatch(path):
                     return not rule.brings_back
         return False
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .archive import Member, from_disk
-from .ignored import DockerIgnore, GitIgnore, Rule, git_rule
+from .ignored import DockerIgnore, GitIgnore, Rule, git_rule, octets
 from .problem import InputError, visible
 
 # Left out unless gunicorn_fastapi_include names them: what belongs to a developer's machine, or is made while it runs.
@@ -57,7 +57,7 @@ class Source:
     def included(self, path: str, is_directory: bool) -> bool:
         """Whether gunicorn_fastapi_include names the path itself; the last pattern that fits decides."""
         for rule in reversed(self.include):
-            if (is_directory or not rule.directories_only) and rule.pattern.fullmatch(path):
+            if (is_directory or not rule.directories_only) and rule.pattern.fullmatch(octets(path)):
                 return not rule.brings_back
         return False
 
