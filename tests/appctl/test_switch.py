@@ -1,10 +1,12 @@
 """The way back from a release that fails as the service, when that goes wrong, too."""
 
 import errno
+import os
+import re
 from typing import Any
 
 import pytest
-from appctl import bounded, handover, health, instance, releases
+from appctl import bounded, disk, handover, health, instance, releases
 from appctl.disk import Replacement
 from appctl.process import CtlError
 from ctl_host import Host
@@ -82,3 +84,30 @@ def test_a_start_is_not_held_up_by_a_full_run(host: Host, monkeypatch: pytest.Mo
     monkeypatch.setenv("GUNICORN_FASTAPI_RELEASE", "aaa1")
     monkeypatch.setenv("INVOCATION_ID", "1")
     health.note(host, "main")
+
+
+@pytest.mark.parametrize(("number", "step"), [(errno.EROFS, "mounted writable"), (errno.ENOSPC, "Make room")])
+def test_a_directory_that_cannot_be_written_is_seen_before_anything_is_started(
+    host: Host, asked: list[str], monkeypatch: pytest.MonkeyPatch, number: int, step: str
+) -> None:
+    host.serves("bbb3")
+    noted: list[Any] = []
+
+    def refuse(directory: Any) -> None:
+        assert directory == host.root
+        raise OSError(number, os.strerror(number), str(directory))
+
+    monkeypatch.setattr(handover, "try_to_write", refuse)
+    monkeypatch.setattr(handover, "record", lambda *words: noted.append(words))
+    with pytest.raises(OSError, match=os.strerror(number)) as raised:
+        handover.execute(host, "ccc4")
+    assert asked == []
+    assert re.fullmatch(rf".*/opt/fastapi: {os.strerror(number)}\. .*{step}.*", disk.told(raised.value))
+    assert noted[0][3] == "failed"
+    assert step in noted[0][4]
+
+
+def test_trying_to_write_leaves_nothing(host: Host) -> None:
+    before = sorted(host.root.iterdir())
+    disk.try_to_write(host.root)
+    assert sorted(host.root.iterdir()) == before

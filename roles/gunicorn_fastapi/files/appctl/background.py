@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from appctl import complete, handover, lock, releases, systemd, talk
+from appctl import complete, disk, handover, lock, releases, systemd, talk
 from appctl.app import App
 from appctl.instance import loosened
 from appctl.opening import Change
@@ -114,14 +114,14 @@ def command_execute(app: App, arguments: argparse.Namespace) -> None:
     with lock.lock(app, f"the handover to {short(release)}", arguments.lock_wait):
         try:
             handover.settle(app)
-        except CtlError as failure:
+        except (CtlError, OSError) as failure:
             # The release that comes now is the way out.
             talk.say(app, f"{app.service} does not come up: {failure}", releases.current(app), error=True)
         try:
             usable(app, release)  # whoever had the lock may have removed it
             take_turn(app, release, arguments)
         except (CtlError, OSError) as failure:
-            talk.say(app, str(failure), release, error=True)
+            talk.say(app, disk.told(failure) if isinstance(failure, OSError) else str(failure), release, error=True)
             sys.exit(1)
 
 

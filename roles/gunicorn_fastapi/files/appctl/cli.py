@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from appctl import talk
+from appctl import disk, talk
 from appctl.app import App
 from appctl.process import CtlError
 from appctl.text import visible
@@ -85,7 +85,7 @@ def main(name: str, words: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as failure:  # noqa: BLE001 (told, and the end)
-        reason = str(failure)
+        reason = disk.told(failure) if isinstance(failure, OSError) else str(failure)
         if not isinstance(failure, (CtlError, OSError)):
             # A fault of ours. Its place is told, and not by Python, which would show a text of the application's raw.
             reason = f"this is a fault of {name}ctl, please report it:\n{traceback.format_exc()}"

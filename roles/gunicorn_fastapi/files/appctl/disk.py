@@ -42,6 +42,31 @@ def sync_directory(path: Path) -> None:
         os.close(directory)
 
 
+NEXT = {
+    errno.ENOSPC: "Make room there, and try again",
+    errno.EDQUOT: "Make room there, and try again",
+    errno.EROFS: "Have it mounted writable (findmnt --target shows by what), and try again",
+}
+"""What to do about an error of the disk."""
+
+
+def told(error: OSError) -> str:
+    """An error as an operator needs it: the thing, the reason, and the next step."""
+    what = f"{error.filename}: " if error.filename is not None else ""
+    step = NEXT.get(error.errno or 0, "Clear that up, and try again")
+    return f"{what}{error.strerror or type(error).__name__}. {step}"
+
+
+def try_to_write(directory: Path) -> None:
+    """Raises OSError when a few pages cannot be written into a directory. Leaves nothing there."""
+    probe = directory / "writable"
+    try:
+        durable(probe, " " * 65536, mode=0o600)
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
 def read_bounded(path: Path, most: int) -> bytes:
     """The content of a regular file of at most `most` bytes.
 

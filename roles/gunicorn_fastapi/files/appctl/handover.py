@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from appctl import bounded, counting, exchange, history, limits, lock, releases, systemd, talk, watch
+from appctl import bounded, counting, disk, exchange, history, limits, lock, releases, systemd, talk, watch
 from appctl.addresses import for_candidate
 from appctl.app import CANDIDATE, MAIN, PREFLIGHT, App
-from appctl.disk import Replacement, durable, read_bounded, staged
+from appctl.disk import Replacement, durable, read_bounded, staged, try_to_write
 from appctl.instance import instance, left, loosened, remove, start, unit_text
 from appctl.opening import Change, interrupted
 from appctl.process import CtlError, run
@@ -133,6 +133,7 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
     talk.say(app, f"handover {way} begins", release)
     try:
         # First what takes room on the disk.
+        try_to_write(app.root)  # the history, and the link
         with staged(app.unit, unit_text(app, release, app.service)) as replacement:
             change = Change(app, wanted)
             change.check()
@@ -149,7 +150,8 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
                 talk.say(app, f"release {short(release)}: {app.service} started in {took}", release)
         outcome = "done"
     except BaseException as failure:
-        why = (str(failure) or type(failure).__name__).split("\n", 1)[0]
+        text = disk.told(failure) if isinstance(failure, OSError) else str(failure)
+        why = (text or type(failure).__name__).split("\n", 1)[0]
         raise
     finally:
         record(app, before, release, outcome, why, time.monotonic() - begin)
