@@ -119,8 +119,10 @@ def never_stop() -> None:
 
 
 def stop_for_ever() -> None:
-    """Tell systemd that the service is stopping, and never stop."""
-    while INSTANCE == "candidate":
+    """Tell systemd that the service is stopping, from a time on, and never stop."""
+    while not (STATE / "leave").exists():
+        time.sleep(0.1)
+    while INSTANCE == "main":
         notify("STOPPING=1\nEXTEND_TIMEOUT_USEC=600000000")
         time.sleep(0.5)
 

@@ -226,14 +226,21 @@ def drop_in(*lines: str) -> Iterator[None]:
 
 
 def a_stop_of_its_own() -> None:
-    """STOPPING=1, and then EXTEND_TIMEOUT_USEC= without an end, by the master of the candidate that is to go."""
-    with drop_in("TimeoutStartSec=6", "TimeoutStopSec=1"):
-        attack("stopping")
-        said = ctl("restart", timeout=120)
+    """STOPPING=1, and then EXTEND_TIMEOUT_USEC= without an end, by the release that another is to replace."""
+    attack("stopping")
+    with drop_in("TimeoutStartSec=8", "TimeoutStopSec=1"):
+        expect(run("systemctl", "restart", "fastapi")[0] == 0, "the restart failed")
+        as_application("open('/var/lib/fastapi/leave', 'w')")
+        for _ in range(300):
+            if shown("ActiveState") == "deactivating":
+                break
+            time.sleep(0.1)
+        said = ctl("handover", GOOD, timeout=200)
         expect("so it was killed" in said, f"the attempt does not begin, or is not told: {said}")
-    attack()
-    status_is_true(ATTACKING)
+    (STATE / "leave").unlink()
+    status_is_true(GOOD)
     answers()
+    in_service(ATTACKING)
 
 
 def a_reload_without_an_end() -> None:
