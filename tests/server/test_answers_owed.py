@@ -16,6 +16,9 @@ BROKEN = {
     "a trailer that closes": b"POST /broken HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     b"0\r\nConnection: close\r\n\r\n",
     "another protocol": b"GET /broken RTSP/1.0\r\nHost: a\r\n\r\n",
+    "another protocol, else as before it": b"GET /2 RTSP/1.0\r\nHost: a\r\n\r\n",
+    "another protocol, and a body": b"POST /broken RTSP/1.1\r\nHost: a\r\nContent-Length: 23\r\n\r\n"
+    b"POST /broken HTTP/1.1\r\n",
 }
 ANSWERED = [(200, b"/wait"), (200, b"/2")]
 
@@ -50,6 +53,25 @@ def test_a_broken_request_after_good_ones(name: str, cut: str) -> None:
             (last,) = answers[2:]
             assert last[0] in (400, 431, 505)
             assert [path for _, path, _ in witness.seen] == ["/wait", "/2"]
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", [1, 5, 20, 70, 1000])
+def test_a_body_that_speaks_of_another_protocol(size: int) -> None:
+    """In lines like the first one of its own request, and of the next: in any pieces, both are answered."""
+    body = b"POST /a RTSP/1.0\r\n\nGET /2 RTSP/1.0\r\n"
+    data = b"POST /a HTTP/1.1\r\n%bX: POST /a RTSP/1.0\r\nContent-Length: %d\r\n\r\n%b" % (HOST, len(body), body)
+    data += get(b"/2", b"X: RTSP/1.0\r\n")
+
+    async def test() -> None:
+        async with Worker(Witness()) as worker:
+            client = await worker.connect()
+            for at in range(0, len(data), size):
+                client.send(data[at : at + size])
+                await asyncio.sleep(0)
+            client.writer.write_eof()
+            assert await client.answers() == [(200, b"/a"), (200, b"/2")]
 
     run(test())
 

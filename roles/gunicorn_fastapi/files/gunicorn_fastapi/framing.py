@@ -75,10 +75,19 @@ def check_target(method: bytes, url: bytes, host: bytes | None) -> None:
         raise Refusal(400, "an address of another host")
 
 
-def check_protocol(method: bytes, url: bytes, received: bytes) -> None:
-    """Refuse a request whose first line, somewhere in what was received, names another protocol than HTTP."""
-    line = rb"%b +%b +%b" % (re.escape(method), re.escape(url), FOREIGN)
-    if re.search(line, received):
+def piece_end(data: bytes, at: int, in_line: bool) -> int:
+    """Where what is to be parsed next ends: with the line that has begun, or with one that names another protocol, or
+    before that one."""
+    named = at if in_line else data.find(FOREIGN, at)
+    if named < 0:
+        return len(data)
+    begin = data.rfind(b"\n", at, named) + 1
+    return begin if begin > at else data.find(b"\n", named) + 1 or len(data)
+
+
+def check_protocol(method: bytes, url: bytes, line: bytes) -> None:
+    """Refuse a request whose first line this is, after whatever a body ended with, if it names another protocol."""
+    if re.search(rb"%b +%b +%b[^ ]*\n\Z" % (re.escape(method), re.escape(url), FOREIGN), line):
         raise Refusal(505, "another protocol than HTTP")
 
 

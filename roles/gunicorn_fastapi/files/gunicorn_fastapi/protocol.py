@@ -57,9 +57,10 @@ class GuardedProtocol(Answering):
         self._read = self._uncounted = 0
         # How much of that was bodies, and what is kept of trailers.
         self._taken = self._rest = 0
-        # What is being read, and what was read before of a head that came in pieces.
-        self._data = b""
+        # What was read before of a head that came in pieces.
         self._head = bytearray()
+        # That of the last request whose first line has ended; each has its own.
+        self._looked_at: Any = None
         self._telling: list[tuple[bytes, bytes]] = []
         self._body = self._trailers = self._trailing = 0
         # The headers of a request that offers to speak something else, and what one says that is taken at its word.
@@ -88,7 +89,6 @@ class GuardedProtocol(Answering):
                 self._awaited = self._received
         self._read, self._taken = len(data), 0
         self.size += self._read
-        self._data = data
         try:
             self._feed(data)
             if self.size:
@@ -102,16 +102,21 @@ class GuardedProtocol(Answering):
         rest = max(self.size, self._read - self._taken) if self._reading else 0
         if self._head or "method" not in self.scope or rest > SMALL or self._rest:
             self._keep(data, rest)
-        self._data = b""
 
     def _feed(self, data: bytes) -> None:
         """Read requests. One that offers to speak something else than HTTP is read again without the offer."""
-        while True:
+        at = 0
+        while at < len(data):
+            end = framing.piece_end(data, at, in_line=not at and bool(self._head))
+            piece = data[at:end]
             try:
-                self.parser.feed_data(data)
-                return
+                self.parser.feed_data(piece)
             except httptools.HttpParserUpgrade as upgrade:
-                rest = data[upgrade.args[0] :]
+                rest = data[at + upgrade.args[0] :]
+            else:
+                self._check_line(piece if at else bytes(self._head[self._head.rfind(b"\n") + 1 :]) + piece)
+                at = end
+                continue
             if self._handshake is not None:
                 self._become_websocket(rest)
                 return
@@ -120,7 +125,7 @@ class GuardedProtocol(Answering):
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             self._telling = []
-            data = head + rest
+            data, at = head + rest, 0
 
     def _keep(self, data: bytes, rest: int) -> None:
         """Count what is kept of a head in pieces, or of trailers. The bound for all clients holds at once."""
@@ -171,8 +176,8 @@ class GuardedProtocol(Answering):
         method = parser.get_method()
         if url[0] != SLASH or b"#" in url:
             framing.check_target(method, url, dict(telling).get(b"host"))
-        if framing.FOREIGN in self._data or self._head or method == framing.ICE:
-            self._check_protocol(method)
+        if method == framing.ICE:
+            raise Refusal(501, "SOURCE is for streams")
         if self.pipeline and len(self.pipeline) >= PIPELINED:
             raise Refusal(400, f"more than {PIPELINED} requests before the first is answered")
         if upgrade:
@@ -263,9 +268,9 @@ class GuardedProtocol(Answering):
         if self._trailing > self.guard.header_max:
             raise Refusal(431, f"trailers of more than {self.guard.header_max} bytes")
 
-    def _check_protocol(self, method: bytes) -> None:
-        if method == framing.ICE:
-            raise Refusal(501, "SOURCE is for streams")
-        received = bytes(self._head) + self._data
-        if framing.FOREIGN in received:
-            framing.check_protocol(method, self.url, received)
+    def _check_line(self, line: bytes) -> None:
+        """Look at the end of what has just been parsed, in case it is the first line of a request, and whole."""
+        if line.endswith(b"\n") and self._looked_at is not self.scope:
+            self._looked_at = self.scope
+            if framing.FOREIGN in line and self.url and not self.headers and "method" not in self.scope:
+                framing.check_protocol(self.parser.get_method(), self.url, line)
