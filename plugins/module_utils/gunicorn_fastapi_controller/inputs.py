@@ -18,6 +18,11 @@ def shown(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
+def matches(pattern: str, value: str) -> bool:
+    """Whether a whole value is of a form. Digits and letters are those of ASCII, a line end is none."""
+    return re.fullmatch(pattern, value, re.ASCII) is not None
+
+
 def to_int(value: object) -> int:
     """A whole number, also from its digits: that is what -e name=5 gives."""
     if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]+\s*", value, re.ASCII):

@@ -16,7 +16,7 @@ from gunicorn_fastapi.mailbox import ClientDisconnected, Mailbox, Message
 from gunicorn_fastapi.progress import Progress, has_hung_up
 
 if TYPE_CHECKING:
-    from gunicorn_fastapi.protocol import GuardedProtocol
+    from gunicorn_fastapi.connection import Answering
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -33,7 +33,7 @@ EARLY = 64 * 1024
 class WebSocketProtocol(asyncio.Protocol):
     """One connection, from its handshake on. ``handshake_complete``: the application has answered it."""
 
-    def __init__(self, http: "GuardedProtocol", values: handshake.Values) -> None:
+    def __init__(self, http: "Answering", values: handshake.Values) -> None:
         self.guard = http.guard
         self.loop = http.loop
         self.transport = http.transport
