@@ -175,15 +175,16 @@ class Host:
         states = self.run("systemctl", "is-enabled", *units) if shutil.which("systemctl") else ""
         return states.split() == ["enabled", "enabled"]
 
-    def settled(self) -> dict[str, Any]:
+    def settled(self, is_ours: bool) -> dict[str, Any]:
         """What the control command says is in service, with nothing left to do or to tell, and what is complete.
 
         Nothing without one, or with one of another version: then the run goes the long way, and changes nothing.
+        One that is not ours is not executed.
         """
         command = f"/usr/local/sbin/{self.name}ctl"
         asked = [command, "settled", "--json", f"--addresses={self.module.params['addresses']}"]
         try:
-            answer = json.loads(self.run(*asked)) if os.access(command, os.X_OK) else {}
+            answer = json.loads(self.run(*asked)) if is_ours and os.access(command, os.X_OK) else {}
         except ValueError:
             answer = {}
         return {
@@ -208,8 +209,7 @@ class Host:
         version, path = self.python()
         wanted = json.loads(self.module.params["installed"] or "[]")
         told = self.name_on_host()
-        # A command of that name that is not ours is not executed.
-        settled = self.settled() if not told["refusal"] else {"release": "", "complete": []}
+        settled = self.settled(is_ours=not told["refusal"])
         manifest = read(release / "manifest.json") if self.current() else ""
         files = json.loads(manifest)["files"] if manifest else {}
         private = ("app/", "lib/", "etc/environment")
