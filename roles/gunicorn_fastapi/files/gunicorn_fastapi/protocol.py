@@ -113,19 +113,21 @@ class GuardedProtocol(Answering):
                 self.parser.feed_data(piece)
             except httptools.HttpParserUpgrade as upgrade:
                 rest = data[at + upgrade.args[0] :]
+                if self._handshake is not None:
+                    self._become_websocket(rest)
+                    return
+                data, at = self._without_offer() + rest, 0
             else:
                 self._check_line(piece if at else bytes(self._head[self._head.rfind(b"\n") + 1 :]) + piece)
                 at = end
-                continue
-            if self._handshake is not None:
-                self._become_websocket(rest)
-                return
-            parser, self._offered = self.parser, self.headers
-            head = framing.without_offer(parser.get_method(), self.url, parser.get_http_version(), self.headers)
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-            self._telling = []
-            data, at = head + rest, 0
+
+    def _without_offer(self) -> bytes:
+        """The head that has been read, once more and without its offer, for a parser that has read nothing yet."""
+        parser, self._offered = self.parser, self.headers
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._telling = []
+        return framing.without_offer(parser.get_method(), self.url, parser.get_http_version(), self.headers)
 
     def _keep(self, data: bytes, rest: int) -> None:
         """Count what is kept of a head in pieces, or of trailers. The bound for all clients holds at once."""
