@@ -68,7 +68,9 @@ def main() -> None:
     try:
         answer = json.loads(out)
     except ValueError:
-        module.fail_json(msg=err.strip() or out.strip() or f"{program} ended with {code}", said=[], answer={})
+        # Not what the command says of itself, which is safe to show, but of the interpreter or of what is in its place.
+        said = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in err + out)
+        module.fail_json(msg=said.strip() or f"{program} ended with {code}", said=[], answer={})
     if isinstance(answer, list):
         module.exit_json(changed=False, said=[], answer={"rows": answer})
     said = answer.pop("said", [])
