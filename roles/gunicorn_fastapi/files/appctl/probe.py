@@ -20,6 +20,9 @@ the others to leave, for as long as their graceful timeout allows."""
 AGAIN = 0.2
 """Seconds until an instance is asked again."""
 
+SOON = 0.05
+"""Seconds until one is asked again of which only some workers serve: they boot together, and a start waits for this."""
+
 
 class UnhealthyError(CtlError):
     """An answer that is final; ``details`` are what was asked, what came back and what may be behind it."""
@@ -117,7 +120,8 @@ class Probe:
             while not failure and (left := begin + timeout - time.monotonic()) > 0:
                 self._ask()
                 asked = [self._exchange.fileno()] if self._exchange else []
-                select.select([self._main.descriptor, *asked], [], [], min(left, 0.1))
+                until_asked = 0.1 if asked else max(self._ask_at - time.monotonic(), 0)
+                select.select([self._main.descriptor, *asked], [], [], min(left, 0.1, until_asked))
                 if self._main.has_ended():
                     raise ProcessLookupError
                 self._workers.look()
@@ -173,6 +177,7 @@ class Probe:
         ready, wanted = answer.workers or (0, 0)
         if not answer.all_ready or len(self._workers.alive) < wanted:
             self._last = f"last answer {status}, with {min(ready, len(self._workers.alive))} of {wanted} workers ready"
+            self._ask_at = time.monotonic() + SOON
             return False
         if answer.workers and self._workers.dead > self._dead_before:
             self._last = f"last answer {status}, but a worker has died meanwhile"
