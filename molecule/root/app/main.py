@@ -118,15 +118,6 @@ def never_stop() -> None:
     Arbiter.stop = lambda *_, **__: time.sleep(3600)
 
 
-def stop_for_ever() -> None:
-    """Tell systemd that the service is stopping, from a time on, and never stop."""
-    while not (STATE / "leave").exists():
-        time.sleep(0.1)
-    while INSTANCE == "main":
-        notify("STOPPING=1\nEXTEND_TIMEOUT_USEC=600000000")
-        time.sleep(0.5)
-
-
 def never_reload() -> None:
     """The master heeds no SIGHUP."""
     from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
@@ -227,7 +218,7 @@ def write_odd_records() -> None:
 
 
 THREADS = {
-    "status": forge_status, "extend": prolong, "stopping": stop_for_ever, "hand_on": hand_on, "spoil": spoil,
+    "status": forge_status, "extend": prolong, "hand_on": hand_on, "spoil": spoil,
 }  # fmt: skip
 ONCE = {
     "records": write_odd_records, "confuse": confuse, "deaf": never_stop, "rename": rename, "stale": never_reload,

@@ -225,24 +225,6 @@ def drop_in(*lines: str) -> Iterator[None]:
         run("systemctl", "daemon-reload")
 
 
-def a_stop_of_its_own() -> None:
-    """STOPPING=1, and then EXTEND_TIMEOUT_USEC= without an end, by the release that another is to replace."""
-    attack("stopping")
-    with drop_in("TimeoutStartSec=8", "TimeoutStopSec=1"):
-        expect(run("systemctl", "restart", "fastapi")[0] == 0, "the restart failed")
-        as_application("open('/var/lib/fastapi/leave', 'w')")
-        for _ in range(300):
-            if shown("ActiveState") == "deactivating":
-                break
-            time.sleep(0.1)
-        said = ctl("handover", GOOD, timeout=200)
-        expect("so it was killed" in said, f"the attempt does not begin, or is not told: {said}")
-    (STATE / "leave").unlink()
-    status_is_true(GOOD)
-    answers()
-    in_service(ATTACKING)
-
-
 def a_reload_without_an_end() -> None:
     """Gunicorn's master heeds no SIGHUP."""
     attack("stale")
@@ -275,5 +257,5 @@ def sockets_that_are_shut() -> None:
 ATTEMPTS = (
     code_of_the_application, words_to_systemd, records, large_records, death_as_the_service, more_time, slow_answer,
     record_of_a_neighbour, release_outside, files_of_root, shared_memory, signals_between_generations,
-    a_stop_of_its_own, a_reload_without_an_end, sockets_that_are_shut,
+    a_reload_without_an_end, sockets_that_are_shut,
 )  # fmt: skip
