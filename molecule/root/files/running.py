@@ -1,9 +1,7 @@
 """Attempts of a running application, at all that root does for it."""
 
-import contextlib
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from host import (
@@ -207,22 +205,6 @@ def signals_between_generations() -> None:
     main = shown("MainPID")
     alone = Path(f"/proc/{main}/ns/pid").readlink() != Path("/proc/self/ns/pid").readlink()
     expect(alone == (version >= 257), f"systemd {version}: processes of their own: {alone}")
-
-
-@contextlib.contextmanager
-def drop_in(*lines: str) -> Iterator[None]:
-    """Lines that an operator adds to the service, for as long as the block lasts."""
-    place = Path("/etc/systemd/system/fastapi.service.d")
-    place.mkdir(exist_ok=True)
-    (place / "attempt.conf").write_text("\n".join(["[Service]", *lines, ""]))
-    run("systemctl", "daemon-reload")
-    try:
-        yield
-    finally:
-        (place / "attempt.conf").unlink()
-        with contextlib.suppress(OSError):
-            place.rmdir()
-        run("systemctl", "daemon-reload")
 
 
 def a_reload_without_an_end() -> None:
