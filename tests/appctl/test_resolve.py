@@ -37,7 +37,7 @@ def ask(
     monkeypatch.setattr(sandbox, "confined", confined)
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(request)))
     arguments = cli.parser("fastapi", "resolve").parse_args(["resolve"])
-    assert arguments.function(app, arguments) == {"changed": False}
+    assert arguments.function(app, arguments) == {"changed": False, "resolved": True}
     return asked
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from contextlib import closing
+from http.client import HTTPConnection
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -233,15 +234,20 @@ def processes(service: Service) -> set[bytes]:
     return {service.get("/healthz")[1] for _ in range(10)}
 
 
+def half_a_body(service: Service) -> HTTPConnection:
+    """A request of which the second byte of two is missing."""
+    connection = service.connection()
+    connection.putrequest("POST", "/body")
+    connection.putheader("Content-Length", "2")
+    connection.endheaders(b"x")
+    return connection
+
+
 def test_workers_that_slow_bodies_keep_from_ending_are_no_lack(service: Service) -> None:
     """Each has one, and each has had its number of requests: there are two that accept all the same."""
     server = start(service, max_requests=30)
     first = processes(service)
-    slow = [service.connection() for _ in range(8)]
-    for connection in slow:
-        connection.putrequest("POST", "/body")
-        connection.putheader("Content-Length", "2")
-        connection.endheaders(b"x")
+    slow = [half_a_body(service) for _ in range(8)]
     with Watch(service) as watch:
         eventually(lambda: not processes(service) & first or "Draining" in server.output, "one leaves")
         eventually(lambda: len(watch.seen) > 100, "more requests")
@@ -270,11 +276,7 @@ def test_workers_that_somebody_else_stops_go_one_by_one(service: Service, number
     """Whatever their clients do, and however often they are told: two accept all the time."""
     server = start(service)
     first = server.children()
-    slow = [service.connection() for _ in range(8)]
-    for connection in slow:
-        connection.putrequest("POST", "/body")
-        connection.putheader("Content-Length", "2")
-        connection.endheaders(b"x")
+    slow = [half_a_body(service) for _ in range(8)]
     with Watch(service) as watch:
         for _ in range(3):
             for pid in first:
@@ -327,10 +329,7 @@ def test_gunicorn_stops_in_order_whatever_it_is_told_by(service: Service, number
 def test_a_stop_in_the_middle_of_a_reload_is_heeded(service: Service) -> None:
     """gunicorn would wait for the old workers first."""
     server = start(service)
-    with closing(service.connection()) as slow:
-        slow.putrequest("POST", "/body")
-        slow.putheader("Content-Length", "2")
-        slow.endheaders(b"x")
+    with closing(half_a_body(service)) as slow:
         server.signal(signal.SIGHUP)
         server.wait_for("Draining", times=2)
         server.signal(signal.SIGTERM)

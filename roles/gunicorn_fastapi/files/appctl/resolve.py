@@ -29,7 +29,7 @@ def command_resolve(app: App, _: argparse.Namespace) -> dict[str, object]:
     except (ValueError, KeyError, TypeError):
         raise CtlError("resolve: the request on standard input is not understood") from None
     resolve(app, uv, python, text, index)
-    return {"changed": False}
+    return {"changed": False, "resolved": True}
 
 
 def resolve(app: App, uv: fetch.Uv, python: Interpreter, text: str, index: list[str]) -> None:
