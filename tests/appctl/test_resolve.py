@@ -70,3 +70,17 @@ def test_what_uv_says_is_the_reason(monkeypatch: pytest.MonkeyPatch, app: App) -
 def test_an_odd_request_is_said(monkeypatch: pytest.MonkeyPatch, app: App, request_: Any) -> None:
     with pytest.raises(CtlError, match="is not understood"):
         ask(monkeypatch, app, request_)
+
+
+@pytest.mark.parametrize("version", ["", "..", "1/../../../tmp/uv", "/tmp/uv", "1.0\n", "$(id)", "1" * 65])
+def test_the_version_of_uv_names_no_other_place(monkeypatch: pytest.MonkeyPatch, app: App, version: str) -> None:
+    with pytest.raises(CtlError, match=r"^resolve: the request names no version of uv$"):
+        ask(monkeypatch, app, {**REQUEST, "uv": {"version": version}})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 200_000])
+def test_what_is_no_request_is_said(monkeypatch: pytest.MonkeyPatch, app: App, text: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    arguments = cli.parser("fastapi", "resolve").parse_args(["resolve"])
+    with pytest.raises(CtlError, match=r"^resolve: the request on standard input is no JSON$"):
+        arguments.function(app, arguments)

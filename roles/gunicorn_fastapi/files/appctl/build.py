@@ -7,10 +7,8 @@ unit, and root copies what came out. All of that has private names until it is o
 import argparse
 import contextlib
 import grp
-import json
 import os
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,18 +17,13 @@ from typing import Any
 
 from appctl import complete, credentials, fetch, interpreter, lock, packages, releases, talk, tree, unpack
 from appctl.app import App
+from appctl.asking import read_request
 from appctl.interpreter import Interpreter
 from appctl.process import CtlError, run
 from appctl.releases import short
 
-REQUEST_MAX = 64 * 1024 * 1024
-"""Characters of a request, credentials included."""
-
 ARCHIVE = re.compile(r"[0-9a-f]{40}-[0-9]{1,12}\.tar\.gz")
 """An archive in the directory for those: its release, and a number of the run that has sent it."""
-
-VERSION = re.compile(r"[0-9][0-9A-Za-z.+-]{0,63}")
-"""A version of uv: the name of a directory of root's."""
 
 FORGOTTEN = 3600.0
 """Seconds after which nobody comes back for an archive that was sent."""
@@ -46,7 +39,7 @@ class Request:
             self.archive = str(asked["archive"])
             self.python = str(asked["python"])
             self.index = [str(word) for word in asked.get("index", [])]
-            self.uv = fetch.Uv(str(asked["uv"]["version"]), str(asked["uv"]["list"]))
+            self.uv = fetch.Uv.asked("build", asked["uv"]["version"], asked["uv"]["list"])
             self.credentials = {str(name): str(value) for name, value in asked.get("credentials", {}).items()}
         except (KeyError, TypeError, AttributeError) as error:
             raise CtlError(f"build: the request on standard input has no {error}") from None
@@ -54,24 +47,19 @@ class Request:
             raise CtlError("build: the request names no release and virtualenv by their digests")
         if not ARCHIVE.fullmatch(self.archive):
             raise CtlError("build: the request names no archive that was sent")
-        if not VERSION.fullmatch(self.uv.version):
-            raise CtlError("build: the request names no version of uv")
 
 
 def command_build(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     """Build a release from what was sent to the directory for incoming archives; the request is on standard input."""
     os.umask(0o022)
-    try:
-        request = Request(json.loads(sys.stdin.read(REQUEST_MAX)))
-    except (ValueError, RecursionError):
-        raise CtlError("build: the request on standard input is no JSON") from None
-    with lock.lock(app, f"the build of {short(request.release)}", arguments.lock_wait):
+    wanted = Request(read_request("build"))
+    with lock.lock(app, f"the build of {short(wanted.release)}", arguments.lock_wait):
         try:
             # Whoever had the lock may have built it.
-            return {"changed": build(app, request), "release": request.release}
+            return {"changed": build(app, wanted), "release": wanted.release}
         finally:
             # This run's own: another one that waits for the lock has sent another.
-            (app.incoming / request.archive).unlink(missing_ok=True)
+            (app.incoming / wanted.archive).unlink(missing_ok=True)
 
 
 def add_build(command: argparse.ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """Fetch, install and compile packages in a unit of its own, by a user that exists for as long as it."""
 
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,9 @@ from appctl.process import CtlError
 
 TOOLS = Path("/usr/local/lib/gunicorn_fastapi")
 """uv, for all applications of the host."""
+
+VERSION = re.compile(r"[0-9][0-9A-Za-z.+-]{0,63}")
+"""A version of uv: the name of a directory of root's."""
 
 MOST = 3600.0
 """Seconds that a build may take."""
@@ -32,6 +36,13 @@ class Uv(NamedTuple):
 
     version: str
     list: str
+
+    @classmethod
+    def asked(cls, word: str, version: object, list_: object = "") -> "Uv":
+        """That of a request to the command `word`. Raises CtlError for a version that is none."""
+        if not VERSION.fullmatch(str(version)):
+            raise CtlError(f"{word}: the request names no version of uv")
+        return cls(str(version), str(list_))
 
     @property
     def directory(self) -> Path:

@@ -1,19 +1,15 @@
 """Ask uv whether a list of requirements could be installed here. Nothing of it stays on the host."""
 
 import argparse
-import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 from appctl import fetch, lock, sandbox, tree
 from appctl.app import App
+from appctl.asking import read_request
 from appctl.interpreter import Interpreter
 from appctl.process import CtlError
-
-REQUEST_MAX = 64 * 1024 * 1024
-"""Characters of a request."""
 
 MOST = 600.0
 """Seconds that the index may take."""
@@ -21,12 +17,12 @@ MOST = 600.0
 
 def command_resolve(app: App, _: argparse.Namespace) -> dict[str, object]:
     """Ask uv what it would install; the request is on standard input."""
+    asked = read_request("resolve")
     try:
-        asked = json.loads(sys.stdin.read(REQUEST_MAX))
-        uv = fetch.Uv(str(asked["uv"]["version"]), "")
+        uv = fetch.Uv.asked("resolve", asked["uv"]["version"])
         python = Interpreter(str(asked["version"]), str(asked["python"]))
         text, index = str(asked["list"]), [str(word) for word in asked["index"]]
-    except (ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         raise CtlError("resolve: the request on standard input is not understood") from None
     resolve(app, uv, python, text, index)
     return {"changed": False, "resolved": True}

@@ -1,0 +1,18 @@
+"""What a playbook asks of a command by standard input."""
+
+import json
+import sys
+from typing import Any
+
+from appctl.process import CtlError
+
+MOST = 64 * 1024 * 1024
+"""Characters of a request."""
+
+
+def read_request(word: str) -> Any:
+    """The request of the command `word`. Raises CtlError for what is no JSON."""
+    try:
+        return json.loads(sys.stdin.read(MOST))
+    except (ValueError, RecursionError):
+        raise CtlError(f"{word}: the request on standard input is no JSON") from None
