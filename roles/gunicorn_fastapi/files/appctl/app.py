@@ -1,5 +1,6 @@
 """What one application is called on this host, and where what belongs to it lies."""
 
+import re
 from pathlib import Path
 
 INSTANCES = MAIN, CANDIDATE, PREFLIGHT = "main", "candidate", "preflight"
@@ -42,6 +43,11 @@ class App:
         self.failures = self.runtime / "failures.json"
         self.proof = self.runtime / "proved.json"
         """The release that has passed its preflight, and when."""
+
+    @classmethod
+    def of_unit(cls, unit: str) -> "App":
+        """The one that a unit of ours belongs to: its name has neither a hyphen nor a dot."""
+        return cls(re.split("[-.]", unit)[0])
 
     def instance_service(self, kind: str) -> str:
         """The service of an instance."""

@@ -65,6 +65,6 @@ def kill(services: list[str], verb: str, longest: float) -> None:
     for unit in services:
         with contextlib.suppress(CtlError):  # it has none, or systemd does not answer: the next question will tell
             run("systemctl", "kill", "--signal=KILL", "--", unit)
-        app = App(re.split("[-.]", unit)[0])
+        app = App.of_unit(unit)
         told = f"{unit}: the {verb} took more than {longest:g} s, longer than the unit allows, so it was killed"
         talk.say(app, told, releases.current(app), error=True)

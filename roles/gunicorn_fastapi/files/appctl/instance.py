@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Iterator
 
@@ -31,7 +30,7 @@ def start(unit: str, verb: str = "start", *sockets: str) -> str:
     begin, since = time.monotonic(), time.time()
     try:
         alone = ("--job-mode=ignore-requirements",) if sockets else ()
-        private = [App(re.split("[-.]", unit)[0]).private_socket(unit)] if verb == "restart" else []
+        private = [App.of_unit(unit).private_socket(unit)] if verb == "restart" else []
         bounded.change(verb, unit, *private, *sockets, options=alone)
     except CtlError as failure:
         # Not by the invocation: a client that waits may have started the next one by now.
@@ -45,7 +44,7 @@ def why(unit: str, since: float) -> str:
     try:
         lines = reason.last_words(match, since)
         told = reason.reason_in(lines, reason.verdict(match, since))
-        hint = sandbox_hint(told, lines, re.split("[-.]", unit)[0])
+        hint = sandbox_hint(told, lines, App.of_unit(unit).name)
     except Exception as error:  # noqa: BLE001 (what is told decides nothing)
         return f"(its reason could not be read: {type(error).__name__}: {error})"
     shown = "\n".join(f"    {line}" for line in lines[-WORDS:])
