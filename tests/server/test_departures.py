@@ -337,3 +337,38 @@ def test_a_stop_in_the_middle_of_a_reload_is_heeded(service: Service) -> None:
         slow.send(b"x")
         assert slow.getresponse().read() == b"2"
     assert server.process.wait() == 0
+
+
+FAILS_TO_START = """
+import os
+import time
+
+async def app(scope, receive, send):
+    await receive()
+    try:
+        os.mkdir("first")
+        while not os.path.exists("second"):
+            time.sleep(0.01)
+    except FileExistsError:
+        os.mkdir("second")
+        print("SECOND", flush=True)
+        time.sleep(2)
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+"""
+
+
+def test_workers_that_cannot_start_one_after_the_other(service: Service) -> None:
+    """The first ends gunicorn, and the second does not disturb its stop."""
+    server = service.start(FAILS_TO_START, workers=2)
+    assert server.process.wait(PATIENCE) == 3
+    assert server.output.count("Worker exiting") == 2
+    assert "Reason: Worker failed to boot." in server.output
+    assert "HaltServer" not in server.output
+
+
+def test_a_stop_while_a_worker_fails_to_start(service: Service) -> None:
+    (service.directory / "first").mkdir()
+    server = service.start(FAILS_TO_START, workers=1)
+    server.wait_for("SECOND")
+    server.stop()
+    assert "HaltServer" not in server.output

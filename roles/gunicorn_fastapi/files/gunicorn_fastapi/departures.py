@@ -32,6 +32,7 @@ class Departures:
         self._reap_workers = server.reap_workers
         self._kill_worker = server.kill_worker
         self._is_reloading = False
+        self._is_halting = False
         upstream.replace(
             server,
             manage_workers=self.manage_workers,
@@ -88,7 +89,15 @@ class Departures:
             self._is_reloading = False
 
     def reap_workers(self) -> None:
-        """As gunicorn does."""
+        """As gunicorn does, which stops when a worker could not start: no further one breaks the stop off."""
         if self._is_reloading:
             raise _Reloaded
-        self._reap_workers()
+        while True:
+            try:
+                self._reap_workers()
+            except upstream.HALT:
+                if not self._is_halting and not upstream.is_stopping(self._server):
+                    self._is_halting = True
+                    raise
+            else:
+                return
