@@ -114,3 +114,14 @@ def test_a_package_that_python_sees_is_seen(site: Path, ending: str) -> None:
     assert "hidden" in {found.name for found in importlib.metadata.distributions(path=[str(site)])}
     with pytest.raises(CtlError, match=r"hidden 1\.0 is installed and not in the list"):
         packages.check(LISTED, site)
+
+
+@pytest.mark.parametrize("odd", ["Name: x\nVersion: " + "1" * 5000, "Name: " + "x" * 100_000 + "\nVersion: 1"])
+def test_what_a_package_says_of_itself_has_a_length(tmp_path: Path, odd: str) -> None:
+    install(tmp_path, "x-1.dist-info", odd + "\n")
+    with pytest.raises(CtlError, match=r"^the package x-1\.dist-info was installed and does not tell its name"):
+        packages.check([entry("x", "1" * 5000)], tmp_path)
+
+
+def test_a_version_of_any_length_is_compared() -> None:
+    assert packages.differences([entry("x", "1" * 5000)], [("x", "1" * 5000)]) == []

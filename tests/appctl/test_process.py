@@ -122,3 +122,23 @@ def test_a_reader_that_leaves_ends_the_process() -> None:
     reading.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_program_without_an_end_to_its_words_is_killed_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "MOST", 1_000_000)
+    for pipe in ("1", "2"):
+        with pytest.raises(CtlError, match=r"it printed more than 0 MiB, so it was killed$"):
+            run("sh", "-c", f"exec head --bytes=100000000 /dev/zero >&{pipe}")
+
+
+def test_what_is_given_need_not_be_read() -> None:
+    assert run("echo", "read nothing", stdin="x" * 10_000_000) == "read nothing\n"
+    assert len(run("cat", stdin="x" * 1_000_000)) == 1_000_000
+
+
+def test_who_watches_ends_it() -> None:
+    def watch() -> None:
+        raise CtlError("the disk is nearly full")
+
+    with pytest.raises(CtlError, match="the disk is nearly full"):
+        process.finish(("sleep", "600"), 60, watch=watch)

@@ -42,12 +42,13 @@ def ask(
 
 
 def test_uv_is_asked_what_it_would_install(monkeypatch: pytest.MonkeyPatch, app: App) -> None:
-    unit, command, properties, stdin, _ = ask(monkeypatch, app, REQUEST)
+    unit, command, properties, stdin, _, disks = ask(monkeypatch, app, REQUEST)
     assert unit not in ("fastapi.service", fetch.unit(app))
     assert unit.startswith("fastapi-resolve-")
     assert {"--dry-run", "--require-hashes", "--no-build", "https://example.org/simple"} <= set(command[2].split())
     assert stdin == REQUEST["list"]
     assert set(sandbox.CONFINED) <= set(properties)
+    assert disks == (fetch.TEMPORARY,)
 
 
 def test_nothing_stays_of_it(monkeypatch: pytest.MonkeyPatch, app: App) -> None:

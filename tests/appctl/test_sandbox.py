@@ -2,10 +2,11 @@
 
 import grp
 import pwd
+from pathlib import Path
 from typing import Any
 
 import pytest
-from appctl import sandbox
+from appctl import disk, process, sandbox
 from appctl.process import CtlError
 
 
@@ -14,7 +15,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """The commands that were started. The unit is not there."""
     commands: list[tuple[str, ...]] = []
 
-    def finish(command: tuple[str, ...], *_: Any) -> tuple[int, str, str]:
+    def finish(command: tuple[str, ...], *_: Any, **__: Any) -> tuple[int, str, str]:
         commands.append(command)
         return 0, "", ""
 
@@ -41,3 +42,24 @@ def test_a_build_does_not_get_the_rights_of_a_user_that_is_called_like_it(
     assert len(started) == 1
     sandbox.confined("shop-build.service", ["true"], ["User=shop"])
     assert len(started) == 2
+
+
+def test_what_fills_a_disk_or_prints_without_an_end_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And not only systemd-run, which waits for it."""
+    stopped: list[str] = []
+    monkeypatch.setattr(sandbox, "stop", stopped.append)
+    monkeypatch.setattr(process, "ENVIRONMENT", {"PATH": f"{tmp_path}"})
+    (tmp_path / "systemd-run").write_text("#!/bin/sh\nexec /bin/sleep 600\n")
+    (tmp_path / "systemd-run").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(disk, "ROOM", 1 << 60)
+    with pytest.raises(
+        CtlError, match=rf"^shop-build\.service needs .* are free on the disk of {tmp_path}\. Make room"
+    ):
+        sandbox.confined("shop-build.service", ["true"], [], disks=[tmp_path])
+    assert stopped == ["shop-build.service"] * 2
+    (tmp_path / "systemd-run").write_text("#!/bin/sh\nexec /bin/cat /dev/zero\n")
+    monkeypatch.setattr(process, "MOST", 1_000_000)
+    with pytest.raises(CtlError, match="it printed more than"):
+        sandbox.confined("shop-build.service", ["true"], [])
+    assert stopped == ["shop-build.service"] * 4

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,54 @@ def test_too_many_files_are_refused(built: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(tree, "MOST_FILES", 3)
     with pytest.raises(CtlError, match="more than 3 files"):
         tree.copy(built, tmp_path / "copy")
+
+
+def test_what_would_fill_the_disk_is_refused_before_it_is_written(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file with holes takes no room where it is, and would take all of it where it is copied to."""
+    os.truncate(built / "bin/tool", 1 << 43)
+    monkeypatch.setattr(tree, "MOST_BYTES", 1 << 60)
+    with pytest.raises(CtlError, match=rf"^bin/tool needs .* are free on the disk of {tmp_path}/copy/bin\. Make room"):
+        tree.copy(built, tmp_path / "copy")
+    assert list((tmp_path / "copy/bin").iterdir()) == []
+
+
+def test_more_than_anybody_needs_is_refused(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "MOST_BYTES", 10)
+    with pytest.raises(CtlError, match="what was built has more than 0 GiB"):
+        tree.copy(built, tmp_path / "copy")
+
+
+def test_a_full_disk_is_named(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "sendfile", full)
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/copy'"):
+        tree.copy(built, tmp_path / "copy")
+
+
+def test_a_directory_of_millions_is_not_listed_whole(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree, "MOST_FILES", 100)
+    for number in range(10_000):
+        (built / f"{number:0220}").touch()
+    tracemalloc.start()
+    try:
+        with pytest.raises(CtlError, match="more than 100 files"):
+            tree.copy(built, tmp_path / "copy")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_names_without_an_end_are_refused(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "SEAL_MAX", 100)
+    with pytest.raises(CtlError, match="the names of what was built have more than 0 MiB"):
+        tree.seal(built, {})
+    assert not (built / tree.SEAL).exists()
 
 
 def test_the_top_itself_is_no_link(built: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from appctl import complete, credentials, fetch, interpreter, lock, packages, releases, talk, tree, unpack
+from appctl import complete, credentials, disk, fetch, interpreter, lock, packages, releases, talk, tree, unpack
 from appctl.app import App
 from appctl.asking import read_request
 from appctl.interpreter import Interpreter
@@ -130,7 +130,8 @@ def _workshop(app: App) -> Iterator[Path]:
     """A private directory for as long as the block lasts."""
     work = Path(tempfile.mkdtemp(prefix="build-", dir=app.incoming))
     try:
-        yield work
+        with disk.named(work):
+            yield work
     finally:
         fetch.clear(app)
         tree.remove(work)

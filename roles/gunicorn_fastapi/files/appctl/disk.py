@@ -7,8 +7,13 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from appctl.process import CtlError
+
 PIECE = 65536
 """Bytes that are read at once."""
+
+ROOM = 32 * 1024 * 1024
+"""Bytes that stay free on a disk, whatever is built: others write there, too."""
 
 
 def durable(path: Path, text: str, mode: int = 0o644) -> None:
@@ -26,9 +31,11 @@ def durable(path: Path, text: str, mode: int = 0o644) -> None:
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         building.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             building.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise
     sync_directory(path.parent)
 
@@ -55,6 +62,35 @@ def told(error: OSError) -> str:
     what = f"{error.filename}: " if error.filename is not None else ""
     step = NEXT.get(error.errno or 0, "Clear that up, and try again")
     return f"{what}{error.strerror or type(error).__name__}. {step}"
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Give errors without the path of a file this one, such as those of a disk that is full."""
+    try:
+        yield
+    except OSError as error:
+        if not str(error.filename).startswith("/"):
+            error.filename = str(path)
+        raise
+
+
+def has_room(place: Path) -> bool:
+    """Whether more than ROOM is free on a disk."""
+    status = os.statvfs(place)
+    return not status.f_blocks or status.f_bavail * status.f_frsize > ROOM
+
+
+def spare(place: int | Path, what: str, size: int = 0) -> None:
+    """Raise CtlError when `size` bytes more would leave less than ROOM on a disk; `what` takes them."""
+    status = os.statvfs(place)
+    free = status.f_bavail * status.f_frsize
+    if status.f_blocks and free < size + ROOM:  # else it has no such number
+        where = Path(f"/proc/self/fd/{place}").readlink() if isinstance(place, int) else place
+        raise CtlError(
+            f"{what} needs {(size + ROOM) // 2**20} MiB, and {free // 2**20} MiB are free on the disk of {where}. "
+            "Make room there, and try again"
+        )
 
 
 def try_to_write(directory: Path) -> None:

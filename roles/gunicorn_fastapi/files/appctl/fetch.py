@@ -20,6 +20,9 @@ VERSION = re.compile(r"[0-9][0-9A-Za-z.+-]{0,63}")
 MOST = 3600.0
 """Seconds that a build may take."""
 
+TEMPORARY = Path("/tmp")
+"""On whose disk the private temporary directory of a build is."""
+
 PASSED_ON = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """Variables of the caller that say how to reach an index; the proxies in capitals too."""
 
@@ -50,12 +53,16 @@ class Uv(NamedTuple):
 
 
 def clear(app: App) -> None:
-    """End a build that was left behind, and remove what builds have written, but for packages that were fetched."""
+    """End a build that was left behind, and remove what builds have written.
+
+    Packages that were fetched stay, unless the disk is full.
+    """
     sandbox.stop(unit(app))
+    full = app.cache.is_dir() and not disk.has_room(app.cache)
     # All applications had one, which every user could read, and lock.
     tree.remove(app.cache.parents[1] / "uv")
     for left in app.cache.iterdir() if app.cache.is_dir() else []:
-        if not left.name.startswith(".cache-"):
+        if full or not left.name.startswith(".cache-"):
             tree.remove(left)
 
 
@@ -104,8 +111,9 @@ def fetch(
     binds = [f"BindReadOnlyPaths={made / part}:{app.release(release) / part}" for part in ("app", "lib")]
     offline = not install or "--no-index" in index
     code, out, err = sandbox.confined(
-        unit(app), ["/bin/sh", "-c", "\n".join(script)], [*properties(app, work, python, offline), *binds], stdin, MOST
-    )
+        unit(app), ["/bin/sh", "-c", "\n".join(script)], [*properties(app, work, python, offline), *binds], stdin, MOST,
+        (app.cache, TEMPORARY),
+    )  # fmt: skip
     if code:
         raise CtlError((err.strip() or out.strip() or f"uv ended with {code}") + _advice(code))
     if install:
@@ -125,7 +133,8 @@ def _fetch_uv(app: App, uv: Uv, index: list[str], work: Path) -> None:
         "--requirement=/tmp/list", *index,
     )  # fmt: skip
     confined_by = properties(app, work, None, "--no-index" in index)
-    code, _, err = sandbox.confined(unit(app), ["/bin/sh", "-c", command], confined_by, uv.list, MOST)
+    disks = app.cache, TEMPORARY
+    code, _, err = sandbox.confined(unit(app), ["/bin/sh", "-c", command], confined_by, uv.list, MOST, disks)
     if code:
         raise CtlError(f"uv {uv.version} could not be installed: {err.strip() or f'pip ended with {code}'}")
     tree.copy(app.cache / TOOL, work / "uv")
@@ -187,11 +196,12 @@ def _take_compiled(compiled: Path, final: Path, work: Path) -> None:
     tree.copy(top, copied)
     for path in sorted(copied.rglob("*.pyc")):
         source = made / path.relative_to(copied).parent
+        beside = source / "__pycache__"
         # Beside its source, and not where a link of the source leads to.
-        if path.is_file() and not path.is_symlink() and source.is_dir() and source.resolve() == source:
-            (source / "__pycache__").mkdir(exist_ok=True)
-            (source / "__pycache__").chmod(0o755)
-            path.rename(source / "__pycache__" / path.name)
+        if path.is_file() and not path.is_symlink() and source.is_dir() and beside.resolve() == beside:
+            beside.mkdir(exist_ok=True)
+            beside.chmod(0o755)
+            path.rename(beside / path.name)
 
 
 def _forget_caches(app: App, made: Path) -> None:

@@ -56,7 +56,7 @@ def tried(app: App, path: str, unit_texts: list[str]) -> Interpreter:
         version, executable = json.loads(out)
         if code == 0 and version and str(executable).startswith("/"):
             return Interpreter(str(version), str(executable))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         pass
     why = obstacle(path) or (err.strip().rsplit("\n", 1)[-1] if err.strip() else f"it ended with {code}")
     raise CtlError(f"the interpreter {path} does not run as the application: {why}. {REMEDY}")

@@ -11,6 +11,9 @@ from appctl.process import CtlError
 METADATA_MAX = 4 * 1024 * 1024
 """Bytes of a package's description."""
 
+LONGEST = 255
+"""Characters of a name or a version: a directory has both in its own name."""
+
 VERSION = re.compile(
     r"v?(?:(?P<epoch>\d+)!)?(?P<release>\d+(?:\.\d+)*)"
     r"(?:[-_.]?(?P<pre>alpha|a|beta|b|preview|pre|c|rc)[-_.]?(?P<pre_n>\d*))?"
@@ -31,7 +34,7 @@ def normalized(name: str) -> str:
 def canonical(version: str) -> str:
     """A version as it is compared: 1.0 and 1.0.0 are one. What is no version stays as it is."""
     match = VERSION.fullmatch(version.strip().lower())
-    if not match:
+    if not match or len(version) > LONGEST:  # Python converts no number of any length
         return version.strip()
     found = match.groupdict()
     text = f"{int(found['epoch'] or 0)}!" + re.sub(
@@ -58,7 +61,7 @@ def installed(site: Path) -> list[tuple[str, str]]:
             raise CtlError(f"the package {directory.name} was installed without its description: {error}") from None
         headers = email.parser.HeaderParser().parsestr(text.partition("\n\n")[0])
         name, version = headers.get("Name"), headers.get("Version")
-        if not name or not version:
+        if not name or not version or len(str(name)) > LONGEST or len(str(version)) > LONGEST:
             raise CtlError(f"the package {directory.name} was installed and does not tell its name and version")
         found.append((normalized(str(name)), str(version).strip()))
     return found

@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -20,8 +20,15 @@ TRANSIENT = re.compile(
 )
 """What systemd's programs say while the service manager executes itself again, as its upgrade has it do."""
 
+PIECE = 65536
+"""Bytes that are read at once."""
+
 PATIENCE = 30.0
 """Seconds for which a service manager that cannot be reached is asked again."""
+
+
+MOST = 16 * 1024 * 1024
+"""Bytes that a program may print. What answers us prints a few KiB; an index decides how much uv has to complain of."""
 
 
 class CtlError(Exception):
@@ -41,8 +48,9 @@ def run(
 ) -> str:
     """What a command prints. Raises CtlError with its own words when it fails and `check` is set.
 
-    Raises CtlError in any case when it cannot be started or has not ended after `timeout` seconds. It gets only
-    the variables of `environment`, beside a PATH of ours. systemctl is asked again while systemd restarts itself.
+    Raises CtlError in any case when it cannot be started, has not ended after `timeout` seconds, or prints without
+    an end. It gets only the variables of `environment`, beside a PATH of ours. systemctl is asked again while systemd
+    restarts itself.
     """
     deadline = time.monotonic() + PATIENCE
     said = False
@@ -61,16 +69,38 @@ def run(
 
 
 def finish(
-    command: tuple[str, ...], timeout: float, stdin: str | None = None, environment: Mapping[str, str] | None = None
+    command: tuple[str, ...],
+    timeout: float,
+    stdin: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    watch: Callable[[], None] = lambda: None,
 ) -> tuple[int, str, str]:
-    """Run a command to its end: its status, output and errors. Raises LateError when there is no end."""
-    with started(command, environment, stdin is not None) as process:
-        try:
-            output, errors = process.communicate(None if stdin is None else stdin.encode(), timeout=timeout)
-        except subprocess.TimeoutExpired:
+    """Run a command to its end: its status, output and errors.
+
+    Raises LateError when there is no end, and CtlError when it prints more than MOST bytes; it is killed then, and when
+    `watch`, which is called about once a second meanwhile, raises an error.
+    """
+    deadline = time.monotonic() + timeout
+    with started(command, environment, stdin) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        printed = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+        output, errors = printed.values()
+        while printed and (left := deadline - time.monotonic()) > 0:
+            watch()
+            for pipe in select.select([*printed], [], [], min(left, 1.0))[0]:
+                piece = os.read(pipe, PIECE)
+                printed[pipe] += piece
+                if not piece:
+                    del printed[pipe]
+            if len(output) + len(errors) > MOST:
+                raise CtlError(f"{' '.join(command)}: it printed more than {MOST // 2**20} MiB, so it was killed")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
+        if printed or process.returncode is None:
             raise LateError(
                 f"{' '.join(command)}: no end within {timeout:g} s, so it was killed. Is the host overloaded?"
-            ) from None
+            )
     return process.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
 
 
@@ -86,7 +116,7 @@ def chunks(*command: str, timeout: float, most: int) -> Generator[bytes, None, N
         while most > 0 and (left := deadline - time.monotonic()) > 0:
             if not select.select([pipe], [], [], left)[0]:
                 return
-            piece = os.read(pipe, min(most, 65536))
+            piece = os.read(pipe, min(most, PIECE))
             if not piece:
                 return
             most -= len(piece)
@@ -97,18 +127,19 @@ def chunks(*command: str, timeout: float, most: int) -> Generator[bytes, None, N
 def started(
     command: tuple[str, ...],
     environment: Mapping[str, str] | None = None,
-    stdin: bool = False,
+    stdin: str | None = None,
     errors: int = subprocess.PIPE,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process for as long as the block lasts; what is left of it then is killed, and not waited for for ever."""
     try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=ENVIRONMENT | dict(environment or {}),
-        )
+        with _input(stdin) as given:
+            process = subprocess.Popen(
+                command,
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=ENVIRONMENT | dict(environment or {}),
+            )
     except OSError as error:
         missing = error.errno == errno.ENOENT
         reason = "it is not installed on this host" if missing else os.strerror(error.errno or 0)
@@ -120,10 +151,22 @@ def started(
             process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel cannot end it either
             process.wait(5)
-        for pipe in (process.stdin, process.stdout, process.stderr):
+        for pipe in (process.stdout, process.stderr):
             if pipe:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+@contextlib.contextmanager
+def _input(text: str | None) -> Iterator[int]:
+    """What a program reads, for as long as the block lasts: in memory, where nobody waits until it is read."""
+    if text is None:
+        yield subprocess.DEVNULL
+        return
+    with os.fdopen(os.memfd_create("stdin"), "w+b") as file:
+        file.write(text.encode())
+        file.seek(0)
+        yield file.fileno()
 
 
 def how_it_ended(status: int) -> str:

@@ -5,15 +5,12 @@ import json
 import re
 from typing import Any
 
-from appctl import complete, disk, history, systemd
+from appctl import complete, disk, history, systemd, unpack
 from appctl.app import App
 from appctl.process import CtlError
 
 ID = re.compile(r"[0-9a-f]{1,64}")
 """A release's name, or the beginning of one."""
-
-MANIFEST_MAX = 64 * 1024 * 1024
-"""Bytes of a manifest: some thousand files and packages are a few MiB."""
 
 
 def short(release: str) -> str:
@@ -35,7 +32,7 @@ def manifest(app: App, release: str) -> dict[str, Any]:
     """What a release was built from. Raises CtlError when there is no such release, or it cannot be read."""
     path = app.release(release) / "manifest.json"
     try:
-        found = json.loads(disk.read_bounded(path, MANIFEST_MAX))
+        found = json.loads(disk.read_bounded(path, unpack.MANIFEST_MAX))
     except FileNotFoundError:
         known = ", ".join(short(name) for name in names(app)) or "none"
         raise CtlError(f"release {short(release)}: there is no such release on this host. There are: {known}") from None

@@ -43,7 +43,7 @@ def resolve(app: App, uv: fetch.Uv, python: Interpreter, text: str, index: list[
         properties = fetch.properties(app, work, python, "--no-index" in index)
         # A unit of its own: it takes no lock, and must end neither a build nor another question.
         unit = f"{app.name}-resolve-{os.getpid()}.service"
-        code, out, err = sandbox.confined(unit, ["/bin/sh", "-c", command], properties, text, MOST)
+        code, out, err = sandbox.confined(unit, ["/bin/sh", "-c", command], properties, text, MOST, (fetch.TEMPORARY,))
     finally:
         tree.remove(work)
     if code:

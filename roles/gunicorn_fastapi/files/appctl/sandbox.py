@@ -5,15 +5,21 @@ import grp
 import pwd
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
+from appctl import disk
 from appctl.process import CtlError, finish, run
 
 CONFINED = (
     "DynamicUser=yes",
     "CapabilityBoundingSet=",
     "InaccessiblePaths=-/run/dbus",
+    # A file may have holes, and would be copied with what is in them.
+    "LimitFSIZE=16G",
     "LockPersonality=yes",
     "MemoryDenyWriteExecute=yes",
+    # Of all on the host it is the one to go where there is no more memory: it can be tried again.
+    "OOMScoreAdjust=1000",
     "PrivateDevices=yes",
     "PrivateIPC=yes",
     "ProcSubset=pid",
@@ -51,25 +57,37 @@ def of_unit(*texts: str) -> list[str]:
 
 
 def confined(
-    unit: str, command: Sequence[str], properties: Sequence[str], stdin: str = "", most: float = 60
+    unit: str,
+    command: Sequence[str],
+    properties: Sequence[str],
+    stdin: str = "",
+    most: float = 60,
+    disks: Sequence[Path] = (),
 ) -> tuple[int, str, str]:
     """Run a command as a unit and give its exit status, output and error output once all its processes are gone.
 
     systemd kills it after `most` seconds. What a run that was killed has left behind under this name goes before.
-    Raises CtlError where the host has the name of a dynamic user already: systemd would take that one, and its groups.
+    Raises CtlError, and has killed it, when it prints without an end, or leaves hardly any room on one of the `disks`;
+    and where the host has the name of a dynamic user already: systemd would take that one, and its groups.
     """
+
+    def watch() -> None:
+        for place in disks:
+            disk.spare(place, unit)
+
     stop(unit)
     if "DynamicUser=yes" in properties:
         free(unit.removesuffix(".service"))
-    return finish(
-        (
-            "systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--service-type=exec", f"--unit={unit}",
-            *(f"--property={line}" for line in [*properties, f"RuntimeMaxSec={most:g}", "TimeoutStopSec=5"]),
-            *command,
-        ),
-        most + 60,
-        stdin,
+    words = (
+        "systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--service-type=exec", f"--unit={unit}",
+        *(f"--property={line}" for line in [*properties, f"RuntimeMaxSec={most:g}", "TimeoutStopSec=5"]),
+        *command,
     )  # fmt: skip
+    try:
+        return finish(words, most + 60, stdin, watch=watch)
+    except CtlError:
+        stop(unit)  # what was killed so far is systemd-run alone
+        raise
 
 
 def free(name: str) -> None:

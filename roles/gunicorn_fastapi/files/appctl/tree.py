@@ -16,12 +16,13 @@ from appctl.process import CtlError
 
 MOST_FILES = 500_000
 MOST_LEVELS = 64
-"""What a tree of somebody else's may have. The largest published virtualenvs have about 100,000 files."""
+MOST_BYTES = 64 * 1024**3
+"""What a tree of somebody else's may have. The largest published virtualenvs have about 100,000 files and 10 GiB."""
 
 SEAL = ".seal"
 """The file that says what a tree had in it when it was built: facts in the first line, then a line for each file."""
 
-SEAL_MAX = 256 * 1024 * 1024
+SEAL_MAX = 128 * 1024 * 1024
 
 Facts = dict[str, Any]
 
@@ -31,12 +32,19 @@ def copy(source: Path, target: Path, skip: frozenset[str] = frozenset()) -> None
 
     By descriptors, so that no link is followed; regular files, directories and links that stay inside alone; with
     modes of our own and the times of the source, which compiled files refer to. `skip` are paths to leave out.
-    Raises CtlError for anything else.
+    Raises CtlError for anything else, and for what would fill the disk.
     """
     target.mkdir(mode=0o755)
     target.chmod(0o755)
-    with _opened(source) as old, _opened(target) as new:
-        _copy(old, new, PurePosixPath(), skip, [0])
+    with disk.named(target), _opened(source) as old, _opened(target) as new:
+        _copy(old, new, PurePosixPath(), skip, _Copied())
+
+
+class _Copied:
+    """How much was copied so far."""
+
+    files = 0
+    size = 0
 
 
 @contextlib.contextmanager
@@ -49,25 +57,27 @@ def _opened(path: str | Path, directory: int | None = None) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _copy(old: int, new: int, here: PurePosixPath, skip: frozenset[str], count: list[int]) -> None:
+def _copy(old: int, new: int, here: PurePosixPath, skip: frozenset[str], copied: _Copied) -> None:
     """Copy what is in one directory into another, both by their descriptors."""
     if len(here.parts) > MOST_LEVELS:
         raise CtlError(f"{here}: more than {MOST_LEVELS} directories in each other were built")
-    for name in sorted(os.listdir(old)):
+    with os.scandir(old) as found:  # and not all at once, for there may be millions
+        names = sorted(entry.name for entry in itertools.islice(found, MOST_FILES + 1 - copied.files))
+    copied.files += len(names)
+    if copied.files > MOST_FILES:
+        raise CtlError(f"more than {MOST_FILES} files were built")
+    for name in names:
         path = here / name
         if str(path) in skip:
             continue
-        count[0] += 1
-        if count[0] > MOST_FILES:
-            raise CtlError(f"more than {MOST_FILES} files were built")
         mode = os.stat(name, dir_fd=old, follow_symlinks=False).st_mode
         if stat.S_ISDIR(mode):
             os.mkdir(name, dir_fd=new)
-            with _opened(name, old) as inner, _opened(name, new) as copied:
-                os.fchmod(copied, 0o755)
-                _copy(inner, copied, path, skip, count)
+            with _opened(name, old) as inner, _opened(name, new) as made:
+                os.fchmod(made, 0o755)
+                _copy(inner, made, path, skip, copied)
         elif stat.S_ISREG(mode):
-            _copy_file(old, new, name, path)
+            _copy_file(old, new, name, path, copied)
         elif stat.S_ISLNK(mode):
             link = os.readlink(name, dir_fd=old)
             if not _stays_inside(here, link):
@@ -77,13 +87,17 @@ def _copy(old: int, new: int, here: PurePosixPath, skip: frozenset[str], count: 
             raise CtlError(f"{path}: what was built is neither a file nor a directory")
 
 
-def _copy_file(old: int, new: int, name: str, path: PurePosixPath) -> None:
+def _copy_file(old: int, new: int, name: str, path: PurePosixPath, copied: _Copied) -> None:
     """Copy one regular file."""
     source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=old)
     try:
         status = os.fstat(source)
         if not stat.S_ISREG(status.st_mode):
             raise CtlError(f"{path}: what was built is not a regular file")
+        copied.size += status.st_size  # and not what it takes where it is: it may have holes
+        if copied.size > MOST_BYTES:
+            raise CtlError(f"{path}: what was built has more than {MOST_BYTES // 1024**3} GiB")
+        disk.spare(new, str(path), status.st_size)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         target = os.open(name, flags, 0o600, dir_fd=new)
         try:
@@ -127,8 +141,14 @@ def entries(top: Path) -> Iterator[tuple[str, int, int, str]]:
 
 def seal(top: Path, facts: Facts) -> None:
     """Write down what a tree has in it, with facts about it."""
-    lines = [json.dumps(facts), *(json.dumps(entry) for entry in sorted(entries(top)))]
-    disk.durable(top / SEAL, "\n".join(lines) + "\n")
+    lines = []
+    size = len(json.dumps(facts))
+    for entry in entries(top):
+        lines.append(json.dumps(entry))
+        size += len(lines[-1]) + 1
+        if size >= SEAL_MAX:
+            raise CtlError(f"{top}: the names of what was built have more than {SEAL_MAX // 2**20} MiB")
+    disk.durable(top / SEAL, "\n".join([json.dumps(facts), *sorted(lines)]) + "\n")
 
 
 def facts(top: Path) -> Facts | None:

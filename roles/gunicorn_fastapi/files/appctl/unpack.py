@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from appctl import disk
 from appctl.process import CtlError
 
 RENDERED = ("systemd/", "etc/logging.conf")
@@ -16,6 +17,10 @@ SHOWN = 12
 """Digits of a release's name that people are shown."""
 
 PIECE = 1024 * 1024
+
+MANIFEST_MAX = 64 * 1024 * 1024
+RENDERED_MAX = 4 * 1024 * 1024
+"""Bytes of a manifest, and of a file that has the name of its release in it."""
 
 
 def unpack(archive: Path, release: str, target: Path) -> None:
@@ -27,7 +32,7 @@ def unpack(archive: Path, release: str, target: Path) -> None:
     target.mkdir(mode=0o700)
     links: list[tuple[Path, str]] = []
     try:
-        with tarfile.open(archive, mode="r|gz") as tar:
+        with disk.named(target), tarfile.open(archive, mode="r|gz") as tar:
             for member in tar:
                 inside = PurePosixPath(member.name)
                 if inside.is_absolute() or ".." in inside.parts or inside.parts[:1] != (release,):
@@ -90,7 +95,7 @@ def changed_files(directory: Path, manifest: dict[str, Any]) -> list[str]:
 def _digest(path: Path, release: str) -> str:
     """The digest of a file, with the words that stood for its release when it has one."""
     if release:
-        text = path.read_bytes().replace(release.encode(), b"@RELEASE@")
+        text = disk.read_bounded(path, RENDERED_MAX).replace(release.encode(), b"@RELEASE@")
         return hashlib.sha256(text.replace(release[:SHOWN].encode(), b"@RELEASE_SHORT@")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -99,7 +104,7 @@ def _digest(path: Path, release: str) -> str:
 def read_manifest(path: Path) -> dict[str, Any]:
     """A manifest that has all that a release needs to have one. Raises CtlError when it has not."""
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = json.loads(disk.read_bounded(path, MANIFEST_MAX))
         release, files, packages = manifest["release"], manifest["files"], manifest["packages"]
         whole = isinstance(release, str) and isinstance(files, dict) and isinstance(packages, list)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
