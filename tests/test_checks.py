@@ -1,5 +1,6 @@
 """Each check of the role's variables refuses what is wrong, says what to do, and lets pass what is right."""
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,13 @@ def test_no_health_host(host: str) -> None:
 def test_health_hosts() -> None:
     for host in ("localhost", "shop.example.com:8443", "https://shop.example.com", "10.0.0.5"):
         assert problems(health_host=host) == []
+
+
+@pytest.mark.parametrize("value", [b"x", [b"x"], {"a": {1, 2}}, object()])
+def test_a_variable_that_has_no_form_is_refused_by_its_name(value: object) -> None:
+    assert 'the value of "DAY" is neither a text, a number' in refused(
+        environment={"DAY": value, "A": datetime.date.min}
+    )
 
 
 @pytest.mark.parametrize("workers", [0, "0", "-1", "1000", "two", "1.5", "", True])

@@ -1,5 +1,6 @@
 """The application's variables arrive as they were given."""
 
+import datetime
 import json
 import subprocess
 
@@ -35,6 +36,18 @@ def test_a_text_arrives_to_the_last_byte(text: str) -> None:
 def test_everything_else_arrives_as_json(value: object) -> None:
     text = arrived({"VALUE": value})["VALUE"]
     assert json.loads(text) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (datetime.date(2024, 1, 2), "2024-01-02"),
+        (datetime.datetime(2024, 1, 2, 3, 4, 5, tzinfo=datetime.UTC), "2024-01-02T03:04:05+00:00"),
+        ({"a": [datetime.date(2024, 1, 2)]}, '{"a": ["2024-01-02"]}'),
+    ],
+)
+def test_a_date_of_yaml_arrives_as_it_was_written(value: object, text: str) -> None:
+    assert arrived({"VALUE": value}) == {"VALUE": text}
 
 
 def test_null_leaves_the_variable_out() -> None:

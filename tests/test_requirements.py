@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from gunicorn_fastapi_controller.lines import logical_lines
 from gunicorn_fastapi_controller.problem import InputError
-from projects import HASH, NEW, Project
+from projects import HASH, NEW, OLD, Project
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_complete_list_stays_as_it_is(project: Project) -> None:
         ("-r other.txt\n", "names another file"),
         ("--requirement other.txt\n", "names another file"),
         ("-c constraints.txt\n", "names another file"),
-        ("-e .\n", "names another file"),
+        ("-e .\n", "names source that would have to be built"),
     ],
 )
 def test_an_open_list_is_refused(project: Project, text: str, reason: str) -> None:
@@ -113,6 +113,7 @@ def entries(project: Project, text: str) -> list[str]:
         f"fastapi == 1.0 \\\n\t--hash {HASH[7:]}\n\n \nsix==1.17.0 {HASH} #x\n",
         f"fastapi (==1.0) {HASH} {HASH}\nsix==1.17.0 {HASH} \\",
         f"--require-hashes\n--only-binary :all:\n--pre\nfastapi==1.0 {HASH}\nsix==1.17.0 {HASH}",
+        f"fastapi==1.0 {HASH}\rsix==1.17.0 {HASH}\r",
     ],
 )
 def test_what_is_installed_is_what_was_read(project: Project, text: str) -> None:
@@ -138,6 +139,12 @@ def test_what_is_installed_is_what_was_read(project: Project, text: str) -> None
             "'--index-url https://...@example.com/simple' has",
         ),
         (f"six @ https://token@example.com/six-1-py3-none-any.whl {HASH}\n", "has a user or a password"),
+        (
+            "--index-url https://example.com/simple?key=secret\n",
+            r"'--index-url https://example.com/simple\?\.\.\.' has",
+        ),
+        (f"https://example.com/six-1-py3-none-any.whl?X-Sig=token {HASH}\n", "has an address with a query"),
+        (f"six @ ftp://example.com/six-1-py3-none-any.whl {HASH}\n", "an address that is neither"),
         (f"six>=1 {HASH}\n", "'six>=1' is not pinned to one version"),
         (f"six==1.* {HASH}\n", "is not pinned to one version"),
         (f"six==1,<2 {HASH}\n", "is not pinned to one version"),
@@ -160,11 +167,16 @@ def test_what_is_installed_is_what_was_read(project: Project, text: str) -> None
         ("--index-url example\n", "is no address"),
         ("--use-feature=fast-deps\n", "no option that a release can have"),
         ("-rother.txt\n", "names another file"),
+        (".\n", "names source that would have to be built"),
+        (f".[all] {HASH}\n", "names source that would have to be built"),
+        ("--editable=file:///srv/shop\n", "names source that would have to be built"),
+        (f"six==1 ; 'dev' in extras {HASH}\n", "the condition of six .* can be asked of no host"),
+        (f"six==1 ; sys_platform ~= 'linux' {HASH}\n", "the condition of six .* can be asked of no host"),
     ],
 )
 def test_a_line_with_two_meanings_or_none_is_refused(project: Project, text: str, reason: str) -> None:
     project.write("requirements.txt", text)
-    with pytest.raises(InputError, match=f"^gunicorn_fastapi_requirements: .*requirements.txt.*{reason}") as refused:
+    with pytest.raises(InputError, match=f"^gunicorn_fastapi_requirements: .*{reason}") as refused:
         project.bundle()
     assert "secret" not in str(refused.value)
     assert "token" not in str(refused.value)
@@ -211,6 +223,43 @@ def test_paths_are_meant_from_where_the_list_stands(project: Project) -> None:
     with pytest.raises(InputError, match=r"is left out of the release. Name it in gunicorn_fastapi_include"):
         project.bundle(requirements="deploy/list.txt")
     assert project.bundle(requirements="deploy/list.txt", include=["deploy/wheels"])["release"]
+
+
+@pytest.mark.parametrize(
+    ("line", "read"),
+    [
+        ("-ihttps://example.com/simple", "--index-url https://example.com/simple"),
+        (
+            f"HTTPS://example.com/six-1-py3-none-any.whl {HASH}",
+            f"six @ HTTPS://example.com/six-1-py3-none-any.whl {HASH}",
+        ),
+        (
+            f"six @ https://example.com/six-1-py3-none-any.whl#egg=six&sha256={'0' * 64}",
+            f"six @ https://example.com/six-1-py3-none-any.whl {HASH}",
+        ),
+    ],
+)
+def test_other_spellings_of_an_address(project: Project, line: str, read: str) -> None:
+    assert entries(project, f"{line}\n") == [read]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_list_in_another_encoding_is_refused_as_such(project: Project, encoding: str) -> None:
+    (project.source / "requirements.txt").write_bytes(f"# é\nfastapi==1.0 {HASH}\n".encode(encoding))
+    with pytest.raises(InputError, match=r"requirements.txt is not UTF-8 at its byte \d, .* Save it as UTF-8"):
+        project.bundle()
+
+
+@pytest.mark.parametrize(
+    ("python", "taken"), [("3.11.2", "1.0"), ("3.14.2+", "1.0"), ("3.15.0a3+", "2.0"), ("3.15.0rc2", "2.0")]
+)
+def test_a_python_from_between_two_versions(project: Project, python: str, taken: str) -> None:
+    project.write("pyproject.toml", '[project]\nname = "x"\nrequires-python = ">=3.11"\n')
+    old, new = "python_version < '3.15' and implementation_version < '3.15'", "python_version >= '3.15'"
+    project.write("requirements.txt", f"six==1.0 ; {old} {HASH}\nsix==2.0 ; {new} {HASH}\n")
+    made = project.bundle(identity={**OLD, "python": python})
+    assert [p["version"] for p in made["manifest"]["packages"] if p["name"] == "six" and p["applies"]] == [taken]
+    assert any("newer than 3.14" in warning for warning in made["warnings"]) == (taken == "2.0")
 
 
 def test_an_index_is_no_part_of_a_virtualenv(project: Project) -> None:

@@ -1,5 +1,6 @@
 """What of gunicorn's and uvicorn's settings is refused, and why."""
 
+import datetime
 import inspect
 from typing import Any
 
@@ -55,6 +56,14 @@ def test_what_does_nothing_is_refused_under_the_worker_class_that_does_nothing_w
     said = refused(gunicorn_settings={name: "x"})
     assert said == f'gunicorn_fastapi_gunicorn_settings: "{name}": {settings.WORKER[name]}.'
     assert problems(worker_class=OTHER_CLASS, gunicorn_settings={name: "x"}) == []
+
+
+@pytest.mark.parametrize("name", ["gunicorn_settings", "uvicorn_settings"])
+@pytest.mark.parametrize(
+    "value", [datetime.date(2024, 1, 2), b"x", [b"x"], {"a": {datetime.date(2024, 1, 2)}}, float("inf")]
+)
+def test_what_has_no_form_in_the_configuration_is_refused(name: str, value: object) -> None:
+    assert 'the value of "statsd_prefix" is neither a text' in refused(**{name: {"statsd_prefix": value}})
 
 
 def test_settings_with_variables_of_their_own_name_them() -> None:

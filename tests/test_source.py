@@ -268,6 +268,13 @@ def test_patterns_are_read_as_git_does(pattern: str, fits: list[str], others: li
         ("*/temp*", ["a/temporary", "a/temp/x"], ["a/b/temp"]),
         ("**/*.md", ["a.md", "a/b.md"], ["a.mdx"]),
         ("*", ["a", "a/b"], []),
+        ("[!a]b", ["ab", "!b", "ab/x"], ["xb"]),
+        ("[^a]b", ["xb"], ["ab", "/b"]),
+        ("a**b", ["ab", "a/b", "axyz/b", "axy/z/b"], ["axb"]),
+        ("a**", ["a", "ab", "a/b"], ["ba"]),
+        ("**a", ["a", "x/a"], ["xa"]),
+        ("x/../a", ["a", "a/b"], ["x"]),
+        ("./a/", ["a"], ["./a"]),
     ],
 )
 def test_patterns_are_read_as_docker_does(pattern: str, fits: list[str], others: list[str]) -> None:

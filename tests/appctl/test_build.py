@@ -1,12 +1,14 @@
 """What a build is asked for comes on standard input, and nothing in it leads root elsewhere."""
 
 import argparse
+import errno
 import io
+import json
 import sys
 from typing import Any
 
 import pytest
-from appctl import build
+from appctl import build, handover
 from appctl.process import CtlError
 from ctl_host import Host
 
@@ -51,3 +53,30 @@ def test_what_is_no_request_is_refused(host: Host, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
     with pytest.raises(CtlError, match=r"^build: the request"):
         build.command_build(host, argparse.Namespace(lock_wait=0.0))
+
+
+@pytest.mark.parametrize(
+    ("failure", "why"),
+    [
+        (CtlError("there is no version of six==999"), "there is no version of six==999"),
+        (OSError(errno.ENOSPC, "No space left on device", "/opt/shop/incoming"), "No space left on device. Make room"),
+    ],
+)
+def test_a_build_that_fails_says_what_serves_then(
+    host: Host, monkeypatch: pytest.MonkeyPatch, failure: Exception, why: str
+) -> None:
+    """Another run may have changed that while this one waited for it."""
+
+    def fails(*_: object) -> bool:
+        raise failure
+
+    monkeypatch.setattr(build, "build", fails)
+    monkeypatch.setattr(handover, "serving", lambda _: "shop keeps serving 0123456789ab")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(WHOLE)))
+    sent = host.incoming / WHOLE["archive"]
+    sent.parent.mkdir(parents=True)
+    sent.touch()
+    said = f"^release {'a' * 12} was not built; shop keeps serving 0123456789ab: .*{why}"
+    with pytest.raises(CtlError, match=said):
+        build.command_build(host, argparse.Namespace(lock_wait=0.0))
+    assert not sent.exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import addresses, settings
-from .environment import RESERVED
+from .environment import RESERVED, has_no_form
 from .environment import value as as_text
 from .inputs import matches, shown
 from .names import TAKEN
@@ -95,6 +95,11 @@ def environment(inputs: Inputs) -> str:
         return (
             "gunicorn_fastapi_environment: GUNICORN_CMD_ARGS would win over the role's own settings of gunicorn. Set "
             "gunicorn_fastapi_gunicorn_settings instead."
+        )
+    if wrong := [key for key, given in values.items() if has_no_form(given)]:
+        return (
+            f"gunicorn_fastapi_environment: the value of {', '.join(map(shown, wrong))} is neither a text, a number, "
+            "true, false, a date, a list nor a mapping. Put quotes around it."
         )
     if wrong := [key for key, given in values.items() if "\0" in as_text(given)]:
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from typing import Any
@@ -15,8 +16,29 @@ RESERVED = re.compile(
 
 
 def value(given: Any) -> str:
-    """A value as the application gets it: texts as they are, everything else as JSON, which pydantic-settings reads."""
-    return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+    """A value as the application gets it: texts as they are, everything else as JSON, which pydantic-settings reads.
+
+    YAML's dates are texts. Raises TypeError for what JSON has no form for, such as bytes.
+    """
+    if isinstance(given, datetime.date):  # and datetime, which is one
+        return given.isoformat()
+    return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, default=dated)
+
+
+def dated(given: object) -> str:
+    """A date in a list or a mapping."""
+    if isinstance(given, datetime.date):
+        return given.isoformat()
+    raise TypeError(f"{type(given).__name__} has no form in JSON")
+
+
+def has_no_form(given: object) -> bool:
+    """Whether a value cannot be given to the application."""
+    try:
+        value(given)
+    except (TypeError, ValueError, RecursionError):
+        return True
+    return False
 
 
 def quoted(text: str) -> str:

@@ -18,9 +18,9 @@ CLASSES = {
 NOTHING = "(?!)"
 
 
-def bracketed(rest: str) -> tuple[str, int]:
+def bracketed(rest: str, negations: str) -> tuple[str, int]:
     """A regular expression for a pattern's [...], and its length. One that does not end matches nothing."""
-    position = 2 if rest[1:2] in ("!", "^") else 1
+    position = 2 if rest[1:2] and rest[1] in negations else 1
     inside, begin = "", position
     while position < len(rest):
         named = re.match(r"\[:([a-z]+):\]", rest[position:])
@@ -55,11 +55,35 @@ def expression(pattern: str) -> str:
         elif rest[0] == "?":
             made, position = made + "[^/]", position + 1
         elif rest[0] == "[":
-            group, length = bracketed(rest)
+            group, length = bracketed(rest, "!^")
             made, position = made + group, position + length
         else:
-            escaped = rest[0] == "\\" and len(rest) > 1
-            made, position = made + re.escape(rest[1] if escaped else rest[0]), position + (2 if escaped else 1)
+            literal, length = escaped(rest)
+            made, position = made + literal, position + length
+    return made
+
+
+def escaped(rest: str) -> tuple[str, int]:
+    """A regular expression for a pattern's next letter, which a backslash may precede, and its length."""
+    length = 2 if rest[0] == "\\" and len(rest) > 1 else 1
+    return re.escape(rest[length - 1]), length
+
+
+def docker_expression(pattern: str) -> str:
+    """The same for docker, to which ** is any number of directories wherever it stands, and [!a] is ! or a."""
+    made, position = "", 0
+    while position < len(pattern):
+        rest = pattern[position:]
+        if rest.startswith("**"):
+            length = 3 if rest[2:3] == "/" else 2
+            part = "(?:.*/)?" if rest[length:] else ".*"
+        elif rest[0] == "[":
+            part, length = bracketed(rest, "^")
+        elif rest[0] in "*?":
+            part, length = "[^/]*" if rest[0] == "*" else "[^/]", 1
+        else:
+            part, length = escaped(rest)
+        made, position = made + part, position + length
     return made
 
 
@@ -106,8 +130,8 @@ def docker_rule(line: str) -> Rule:
     line = line.strip()
     brings_back = line.startswith("!")
     line = line.removeprefix("!").strip()
-    path = str(PurePosixPath(line.lstrip("/"))) if line.lstrip("/") else ""
-    return Rule(compiled(f"{expression(path)}(?:/.*)?"), brings_back)
+    path = os.path.normpath(line).lstrip("/") if line else ""
+    return Rule(compiled(f"{docker_expression(path)}(?:/.*)?"), brings_back)
 
 
 class GitIgnore:

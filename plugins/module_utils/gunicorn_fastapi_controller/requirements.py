@@ -23,8 +23,14 @@ from .problem import InputError, visible
 DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 ARCHIVES = (".whl", ".gz", ".zip")
 SECRET = re.compile(r"://[^/\s]*@")
+QUERY = re.compile(r"://[^\s#]*\?")
 # What holds for every release anyway.
 GRANTED = re.compile(r"--require-hashes|--prefer-binary|--pre|--only-binary[= ]\S+")
+ADDRESS = re.compile("https?://", re.IGNORECASE)
+BUILT = (
+    "names source that would have to be built, and packages are not built on the host. The application's own source is "
+    "part of the release: leave it out of the list. Of another one build a wheel: uv build --wheel"
+)
 REFUSED = {
     "--hash": "is no part of an entry. End the line before it with a backslash",
     "--no-binary": "has a package built on the host, and building would run its code as root. Remove it",
@@ -88,6 +94,11 @@ class Reader:
                         "has a user or a password, which all who may read the release would know. Put them into the "
                         "host's netrc"
                     )
+                if QUERY.search(line):
+                    raise ValueError(
+                        "has an address with a query (?), which all who may read the release would know. Name the "
+                        "address without it, or put the wheel into gunicorn_fastapi_wheelhouse"
+                    )
                 if line.startswith("-"):
                     options.append(self.option(line))
                 else:
@@ -98,17 +109,19 @@ class Reader:
 
     def option(self, line: str) -> str:
         """What an option becomes in the release's list, empty when it holds anyway. Raises ValueError."""
-        match = re.fullmatch(r"(--[a-z-]+|-\w)(?:[= ](\S+))?", line)
+        match = re.fullmatch(r"(--[a-z-]+(?=[= ]|$)|-\w)[= ]?(\S+)?", line)
         name, value = match.groups() if match else (line.split("=")[0].split()[0], None)
         name = {"-i": "--index-url", "-f": "--find-links"}.get(name, name)
-        if re.match(r"-[rce]|--(requirement|constraint|editable)$", name):
+        if name in ("-e", "--editable"):
+            raise ValueError(BUILT)
+        if name in ("-r", "-c", "--requirement", "--constraint"):
             raise ValueError("names another file, and a release is made from one list", "Compile them into one: ")
         if GRANTED.fullmatch(line):
             return ""
         if name == "--no-index" and not value:
             return name
         if name in ("--index-url", "--extra-index-url", "--find-links") and value:
-            if re.match("https?://", value):
+            if ADDRESS.match(value):
                 return f"{name} {value}"
             if name == "--find-links":
                 return f"{name} {self.local(value)}"
@@ -121,6 +134,8 @@ class Reader:
         end = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
         text = " ".join(words[:end])
         first = re.sub(r"\[[^]]*\]$", "", re.split(r"[\s;]", text)[0])
+        if first in (".", ".."):
+            raise ValueError(BUILT)
         placed = re.match(r"[\w.-]+ ?(\[[^]]*\])? ?@", text) or "/" in first.split("=")[0] or first.endswith(ARCHIVES)
         made = self.placed(text) if placed else indexed(text)
         made = replace(made, hashes=tuple(dict.fromkeys((*made.hashes, *hashes(words[end:])))))
@@ -143,6 +158,8 @@ class Reader:
             extras = f"[{extras}"
         if re.match(r"(git|hg|svn|bzr)[+:]", place):
             raise ValueError("names a repository, which no hash pins. Name a wheel of it and its hash")
+        if "://" in place and not (ADDRESS.match(place) or place.startswith("file:")):
+            raise ValueError("names an address that is neither https://... nor a path. Put the wheel into the source")
         if not place.endswith(".whl"):
             raise ValueError("names no wheel, and packages are not built on the host. Build one: uv build --wheel")
         try:
@@ -151,9 +168,9 @@ class Reader:
             raise ValueError("names a file that has no wheel's name. Keep the one that it was built with") from error
         if name and canonicalize_name(name) != found:
             raise ValueError(f"names a wheel of another package, {found}")
-        if not re.match("https?://", place):
+        if not ADDRESS.match(place):
             place = self.local(place)
-        pinned = hashes([f"--hash={fragment.replace('=', ':')}"]) if fragment.startswith("sha") else ()
+        pinned = hashes([f"--hash={part.replace('=', ':')}" for part in fragment.split("&") if part.startswith("sha")])
         condition = indexed(f"{found} ; {marker[0]}").marker if marker else ""
         return Entry(name or found, str(version), pinned, (extras or "").replace(" ", ""), condition, place)
 
@@ -228,12 +245,18 @@ def read(path: Path, source: Path, packed: Collection[str] = ()) -> Requirements
     """
     try:
         return Reader(path, source, packed).read(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"gunicorn_fastapi_requirements: {path} is not UTF-8 at its byte {error.start}, as when PowerShell's > has "
+            "written it. Save it as UTF-8."
+        ) from error
+    except OSError as error:
         raise InputError(
             f"gunicorn_fastapi_requirements: {path} cannot be read: {error}. Make it with: {advice(path)}"
         ) from error
     except LineError as error:
         line = SECRET.sub("://...@", error.line.partition(" --hash")[0].strip() or error.line.strip())
+        line = re.sub(rf"({QUERY.pattern})\S*", r"\1...", line)
         next_step = f". {error.advice}{advice(path)}" if error.advice else ""
         raise InputError(
             f"gunicorn_fastapi_requirements: {path}:{error.number}: '{visible(line)}' {error.reason}{next_step}"

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from .problem import InputError, visible
 from .requirements import Entry, Requirements, advice
@@ -47,20 +48,25 @@ class Host:
     python: str
     machine: str
 
+    @property
+    def version(self) -> str:
+        """The version of Python without the plus that a build from between two versions has at its end."""
+        return self.python.removesuffix("+")
+
     def environment(self) -> dict[str, str]:
         """The environment of markers (PEP 508): CPython on Linux, which all hosts have."""
         return {
             "extra": "",
             "implementation_name": "cpython",
-            "implementation_version": self.python,
+            "implementation_version": self.version,
             "os_name": "posix",
             "platform_machine": self.machine,
             "platform_python_implementation": "CPython",
             "platform_release": "",
             "platform_system": "Linux",
             "platform_version": "",
-            "python_full_version": self.python,
-            "python_version": ".".join(self.python.split(".")[:2]),
+            "python_full_version": self.version,
+            "python_version": ".".join(self.version.split(".")[:2]),
             "sys_platform": "linux",
         }
 
@@ -68,8 +74,14 @@ class Host:
         """The entries that apply here, by the key of their package. Raises InputError when two versions do."""
         chosen: dict[str, Entry] = {}
         for entry in listed.entries:
-            if not entry.applies(self.environment()):
-                continue
+            try:
+                if not entry.applies(self.environment()):
+                    continue
+            except (InvalidVersion, UndefinedComparison, UndefinedEnvironmentName) as error:
+                raise InputError(
+                    f"gunicorn_fastapi_requirements: the condition of {entry.key} ('{visible(entry.marker)}') can be "
+                    f"asked of no host: {visible(str(error))}. Correct it, or remove the line."
+                ) from error
             other = chosen.setdefault(entry.key, entry)
             if (other.version, set(other.hashes)) != (entry.version, set(entry.hashes)):
                 raise InputError(
@@ -117,7 +129,7 @@ def check(listed: Requirements, added: Iterable[Entry], host: Host, path: Path) 
             warnings.append(
                 f"{name} {version} has published holes ({', '.join(open_ones)}). Upgrade to {holes[-1][0]} or later."
             )
-    if beyond(host.python, PYTHON[1]):
+    if beyond(host.version, PYTHON[1]):
         warnings.append(f"Python {host.python} of the host is newer than {PYTHON[1]}, the last one that was tested.")
     if problems:
         raise InputError(
@@ -137,7 +149,7 @@ def check_python(source: Path, host: Host) -> None:
     try:
         project = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8")).get("project")
         wanted = project["requires-python"] if isinstance(project, dict) else ""
-        fits = SpecifierSet(str(wanted)).contains(host.python, prereleases=True)
+        fits = SpecifierSet(str(wanted)).contains(host.version, prereleases=True)
     except (OSError, KeyError, UnicodeDecodeError, tomllib.TOMLDecodeError, InvalidSpecifier):
         return
     if not fits:

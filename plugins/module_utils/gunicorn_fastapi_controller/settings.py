@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -171,6 +172,8 @@ def gunicorn_settings(inputs: Mapping[str, Any]) -> str:
             f"{variable}: {', '.join(map(shown, wrong))} is no setting of gunicorn. Use the names of gunicorn.conf.py, "
             "such as max_requests."
         )
+    if refused := _unwritable(variable, given):
+        return refused
     is_own = inputs[f"{PREFIX}worker_class"] == WORKER_CLASS
     return _refusals(variable, given, {**GUNICORN, **(WORKER if is_own else {})})
 
@@ -181,7 +184,7 @@ def uvicorn_settings(inputs: Mapping[str, Any]) -> str:
     given = inputs[variable]
     if wrong := [name for name in given if not _is_name(name)]:
         return f"{variable}: {', '.join(map(shown, wrong))} is no option of uvicorn. Use the names of uvicorn.Config."
-    if refused := _refusals(variable, given, UVICORN):
+    if refused := _unwritable(variable, given) or _refusals(variable, given, UVICORN):
         return refused
     for name, values in VALUES.items():
         if name in given and given[name] not in values:
@@ -197,6 +200,25 @@ def uvicorn_settings(inputs: Mapping[str, Any]) -> str:
 
 def _is_name(name: object) -> bool:
     return isinstance(name, str) and re.fullmatch("[a-z][a-z0-9_]*", name) is not None
+
+
+def _unwritable(variable: str, settings: Mapping[str, Any]) -> str:
+    """A sentence with the settings whose value is a date or the like of YAML, which has no form in gunicorn's file."""
+    wrong = [name for name, given in settings.items() if not _is_plain(given)]
+    if not wrong:
+        return ""
+    return (
+        f"{variable}: the value of {', '.join(map(shown, wrong))} is neither a text, a number, a list nor a mapping. "
+        "Put quotes around it."
+    )
+
+
+def _is_plain(given: object) -> bool:
+    if isinstance(given, Mapping):
+        return all(_is_plain(part) for pair in given.items() for part in pair)
+    if isinstance(given, (list, tuple)):
+        return all(map(_is_plain, given))
+    return given is None or isinstance(given, (str, int)) or (isinstance(given, float) and math.isfinite(given))
 
 
 def _refusals(variable: str, settings: Iterable[str], reasons: Mapping[str, str]) -> str:

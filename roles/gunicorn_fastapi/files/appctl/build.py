@@ -15,7 +15,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from appctl import complete, credentials, disk, fetch, interpreter, lock, packages, releases, talk, tree, unpack
+from appctl import (
+    complete,
+    credentials,
+    disk,
+    fetch,
+    handover,
+    interpreter,
+    lock,
+    packages,
+    releases,
+    talk,
+    tree,
+    unpack,
+)
 from appctl.app import App
 from appctl.asking import read_request
 from appctl.interpreter import Interpreter
@@ -57,6 +70,9 @@ def command_build(app: App, arguments: argparse.Namespace) -> dict[str, object]:
         try:
             # Whoever had the lock may have built it.
             return {"changed": build(app, wanted), "release": wanted.release}
+        except (CtlError, OSError) as failure:
+            why = disk.told(failure) if isinstance(failure, OSError) else str(failure)
+            raise CtlError(f"release {short(wanted.release)} was not built; {handover.serving(app)}: {why}") from None
         finally:
             # This run's own: another one that waits for the lock has sent another.
             (app.incoming / wanted.archive).unlink(missing_ok=True)
