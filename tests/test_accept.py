@@ -196,4 +196,4 @@ def test_without_descriptors_it_says_so_and_tries_again(
     worker = start()
     worker.listener = Exhausted(worker.listener)
     assert asyncio.run(connect(listener, [worker], 1)) == [1]
-    assert "No connection can be taken: [Errno 24] Too many open files" in caplog.text
+    assert "No connection can be accepted: [Errno 24] Too many open files" in caplog.text

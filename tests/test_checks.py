@@ -127,20 +127,20 @@ def test_no_address(address: str) -> None:
 
 @pytest.mark.parametrize("other", ["127.0.0.1:080", "127.0.0.1:80"])
 def test_an_address_twice(other: str) -> None:
-    assert f'"127.0.0.1:80" and "{other}" are one address' in refused(bind=["127.0.0.1:80", other])
-    assert "are one address" in refused(bind=["[::1]:80", "[0:0::1]:80"])
-    assert "is no address. Give one" in refused(bind=[])
+    assert f'"127.0.0.1:80" and "{other}" are the same address' in refused(bind=["127.0.0.1:80", other])
+    assert "are the same address" in refused(bind=["[::1]:80", "[0:0::1]:80"])
+    assert "has no address. Give at least one" in refused(bind=[])
 
 
 @pytest.mark.parametrize(
     ("bind", "said"),
     [
-        (["127.0.0.1:80", "0.0.0.0:80"], '"0.0.0.0:80" includes "127.0.0.1:80". Leave one of them out'),
+        (["127.0.0.1:80", "0.0.0.0:80"], '"0.0.0.0:80" includes "127.0.0.1:80". Remove one of them'),
         (["[::]:80", "[::1]:80"], '"[::]:80" includes "[::1]:80"'),
         (["/var/lib/fastapi/a.sock"], "others than root can write to /var/lib/fastapi/. Choose a path such as"),
         (["/tmp/a.sock"], "others than root can write to /tmp/"),
         (["/run/fastapi/main.sock"], "/run/fastapi is for the private addresses"),
-        (["/run/shop/main.sock"], "main.sock is what a private address is called"),
+        (["/run/shop/main.sock"], "main.sock is the name of a private address"),
     ],
 )
 def test_addresses_that_exclude_each_other_or_are_no_place_for_root(bind: list[str], said: str) -> None:
@@ -162,28 +162,30 @@ def test_a_mode_of_a_socket(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["", "0999", "66", "1777", "rw-rw----"])
 def test_no_mode_of_a_socket(mode: str) -> None:
-    assert "is no mode of a socket" in refused(socket_mode=mode)
+    assert "is not a mode" in refused(socket_mode=mode)
 
 
 def test_variables_of_the_application() -> None:
     assert problems(environment={"A_b1": "x y", "N": 5, "EMPTY": ""}) == []
-    assert '"MY-KEY", "2X" can be no name' in refused(environment={"MY-KEY": "hidden", "2X": "hidden", "OK": "x"})
+    assert '"MY-KEY", "2X" is not a valid variable name' in refused(
+        environment={"MY-KEY": "hidden", "2X": "hidden", "OK": "x"}
+    )
     assert (
         problems(environment={"PEM": "line\nline", "LIST": [1, "a"], "MAP": {"a": None}, "NONE": None, "ON": True})
         == []
     )
-    assert '"NUL" has a zero byte' in refused(environment={"NUL": "hidden\0"})
+    assert '"NUL" contains a NUL byte' in refused(environment={"NUL": "hidden\0"})
     for name in ("GUNICORN_FASTAPI_INSTANCE", "LISTEN_FDS", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY"):
-        assert f'"{name}" is what systemd or the role tells' in refused(environment={name: "hidden"})
-    assert "GUNICORN_CMD_ARGS would win over" in refused(environment={"GUNICORN_CMD_ARGS": "--workers=8"})
+        assert f'"{name}" is set by systemd or the role' in refused(environment={name: "hidden"})
+    assert "GUNICORN_CMD_ARGS would override" in refused(environment={"GUNICORN_CMD_ARGS": "--workers=8"})
     assert problems(environment={"GUNICORN_CMD_ARGS": None}) == []
     assert "hidden" not in str(problems(environment={"MY-KEY": "hidden"}) + problems(environment={"NUL": "hidden\0"}))
 
 
 def test_credentials() -> None:
     assert problems(credentials={"database_password": "x", "tls.key": "a\nb"}) == []
-    assert '"../key", ".x" can be no name of a file' in refused(credentials={"../key": "hidden", ".x": "hidden"})
-    assert 'the value of "number" is no string. Put quotes' in refused(credentials={"number": 5})
+    assert '"../key", ".x" is not a valid file name' in refused(credentials={"../key": "hidden", ".x": "hidden"})
+    assert 'the value of "number" is not a string. Put quotes' in refused(credentials={"number": 5})
     assert "hidden" not in str(problems(credentials={"../key": "hidden"}))
 
 
@@ -214,16 +216,16 @@ def test_what_is_no_whole_number(value: object) -> None:
 )
 def test_numbers_above_zero(name: str) -> None:
     for value in (0, -1, "0"):
-        assert refused(**{name: value}).endswith(f"{int(value)} is not above 0.")
+        assert refused(**{name: value}).endswith(f"{int(value)} must be greater than 0.")
     assert problems(**{name: "1"}) == []
 
 
 def test_numbers_with_bounds_of_their_own() -> None:
-    assert "Give it at least 8." in refused(drain_timeout=5, graceful_timeout=4)
+    assert "Set it to at least 8." in refused(drain_timeout=5, graceful_timeout=4)
     assert problems(drain_timeout="5", graceful_timeout="8") == []
-    assert "1 is less than 2" in refused(keep_releases=1)
-    assert "0 is no bound" in refused(body_max=-1)
-    assert "0 is no bound" in refused(stall_timeout=-1)
+    assert "1 must be at least 2" in refused(keep_releases=1)
+    assert "0 is unlimited" in refused(body_max=-1)
+    assert "0 is unlimited" in refused(stall_timeout=-1)
     assert "at least gunicorn_fastapi_websocket_message_max, 2" in refused(
         websocket_message_max=2, websocket_memory_max=1
     )
@@ -250,7 +252,7 @@ def test_an_index_with_a_password(url: str) -> None:
 
 def test_an_index() -> None:
     assert problems(index_url="https://a.example/simple/@scope") == []
-    assert "is no URL" in refused(index_url="packages.example.com")
+    assert "is not a URL" in refused(index_url="packages.example.com")
 
 
 def test_a_wheelhouse(tmp_path: Path) -> None:
@@ -260,7 +262,7 @@ def test_a_wheelhouse(tmp_path: Path) -> None:
 
 def test_words_that_are_choices() -> None:
     assert refused(log_level="loud") == (
-        'gunicorn_fastapi_log_level: "loud" is none of debug, info, warning, error, critical.'
+        'gunicorn_fastapi_log_level: "loud" must be one of debug, info, warning, error, critical.'
     )
 
 
@@ -280,9 +282,9 @@ def test_a_text_in_place_of_a_mapping_is_not_repeated() -> None:
 def test_an_unknown_variable_and_its_nearest() -> None:
     names = [f"gunicorn_fastapi_{name}" for name in ("worker", "ports", "name", "log_levl")]
     said = inputs.unknown([*names, "other"], list(OPTIONS))
-    known = "The table in the README has all of them."
+    known = "The README lists all variables."
     assert said == [
-        f"gunicorn_fastapi_log_levl: the role has no such variable. A typo of gunicorn_fastapi_log_level? {known}",
-        f"gunicorn_fastapi_ports: the role has no such variable. {known}",
-        f"gunicorn_fastapi_worker: the role has no such variable. A typo of gunicorn_fastapi_workers? {known}",
+        f"gunicorn_fastapi_log_levl: unknown variable. A typo of gunicorn_fastapi_log_level? {known}",
+        f"gunicorn_fastapi_ports: unknown variable. {known}",
+        f"gunicorn_fastapi_worker: unknown variable. A typo of gunicorn_fastapi_workers? {known}",
     ]

@@ -82,7 +82,7 @@ def waits(gunicorn: Gunicorn, rounds: int) -> list[float]:
 def test_each_waits_longer_up_to_a_minute(gunicorn: Gunicorn, caplog: pytest.LogCaptureFixture) -> None:
     assert waits(gunicorn, 10) == [0, 0, 1, 3, 7, 15, 31, 59, 59, 59]
     assert caplog.messages[1] == (
-        "Workers have died within 10 s of their start, 3 times in a row. The next one starts in 3 s"
+        "Workers have crashed within 10 s of their start, 3 times in a row. Restarting in 3 s"
     )
     assert len(caplog.messages) == 9
 
@@ -128,7 +128,7 @@ def test_gunicorn_waits_and_heeds_a_stop_meanwhile(
         [f"{BIN}/gunicorn", "crashing:app", f"--config={configuration}", f"--bind=127.0.0.1:{free_port()}"],
         directory=tmp_path,
     )
-    server.wait_for("4 times in a row. The next one starts in 7 s")
+    server.wait_for("4 times in a row. Restarting in 7 s")
     server.stop()
 
 

@@ -88,14 +88,14 @@ def test_what_is_no_answer_is_shown_safely(program: ModuleType, monkeypatch: pyt
 
 def test_silence_has_its_status(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Module, "printed", (137, "", ""))
-    assert result_of(program)["msg"] == "/usr/local/sbin/shopctl ended with 137"
+    assert result_of(program)["msg"] == "/usr/local/sbin/shopctl exited with status 137"
 
 
 def test_without_the_command_nothing_runs(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Module, "is_there", False)
     result = result_of(program)
     assert (result["failed"], result["ran"]) == (True, [])
-    assert "shopctl is not there: shop is not installed here" in result["msg"]
+    assert "shopctl not found: shop is not installed on this host" in result["msg"]
 
 
 def test_check_mode_changes_nothing(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,11 +28,17 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     [
         ({"init": "python3"}, "process 1 is python3, not systemd, .* In a container, start its init"),
         ({"systemd": 249}, r"systemd 249 of Debian GNU/Linux 13 \(trixie\) is older than 252. Debian 12, .* have it"),
-        ({"systemd": 0}, "systemctl does not tell its version, so it is missing or hangs. Try systemctl --version"),
-        ({"python": "3.8.19"}, "gunicorn_fastapi_python: python3 is 3.8.19 and has to be 3.11 or newer. Install"),
-        ({"python": "3.9"}, "gunicorn_fastapi_python: python3 is 3.9 and has to be 3.11 or newer. Install"),
-        ({"python": "", "python_path": ""}, "gunicorn_fastapi_python: python3 is not there and has to be 3.11"),
-        ({"python": "", "python_path": "/root/bin/python3"}, "/root/bin/python3 tells no version to a user without"),
+        ({"systemd": 0}, "systemctl does not report its version, so it is missing or hangs. Try systemctl --version"),
+        ({"python": "3.8.19"}, "gunicorn_fastapi_python: python3 is 3.8.19; 3.11 or later is required. Install"),
+        ({"python": "3.9"}, "gunicorn_fastapi_python: python3 is 3.9; 3.11 or later is required. Install"),
+        (
+            {"python": "", "python_path": ""},
+            "gunicorn_fastapi_python: python3 was not found; 3.11 or later is required. Install",
+        ),
+        (
+            {"python": "", "python_path": "/root/bin/python3"},
+            "/root/bin/python3 cannot be executed by an unprivileged user",
+        ),
         ({"refusal": "the host has a user shop"}, "gunicorn_fastapi_name: the host has a user shop.$"),
         (
             {"holders": [NGINX, {"address": "[::]:80", "by": "is held by x (process 1)"}]},
@@ -54,8 +60,8 @@ def test_room_for_a_release() -> None:
     needed = 300 * 2**20 + 2 * 10 * 2**20
     assert hosts.room({"free": needed}, INPUTS, "/opt/shop", 10 * 2**20) == ""
     assert hosts.room({"free": needed - 1}, INPUTS, "/opt/shop", 10 * 2**20) == (
-        "/opt/shop has 320.00 MB left and a release may need 320.00 MB. Make room; lowering "
-        "gunicorn_fastapi_keep_releases (now 5) makes some at the next deploy."
+        "/opt/shop has 320.00 MB left and a release may need 320.00 MB. Free disk space; a lower "
+        "gunicorn_fastapi_keep_releases (now 5) frees some at the next deploy."
     )
 
 

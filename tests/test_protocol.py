@@ -288,7 +288,7 @@ def test_who_gives_or_takes_nothing_is_closed(start_server: StartServer, tmp_pat
     shop = Shop(start_server, tmp_path, "DrainingUvicornWorker.stall_timeout = 1")
     with shop.connect(post(b"Content-Length: 9\r\n", b"a")) as silent, shop.connect(get(b"/large?20000000")) as deaf:
         assert is_closed(silent)
-        record = re.compile(r"Closed (\d) connection\(s\), \d of 127.0.0.1: nothing sent or taken for 1 s")
+        record = re.compile(r"Closed (\d) connection\(s\), \d of 127.0.0.1: slow client, no progress for 1 s")
         eventually(lambda: sum(map(int, record.findall(shop.server.output))) == 2, "both are closed")
         received = 0
         try:

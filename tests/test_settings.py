@@ -95,15 +95,15 @@ def test_what_the_role_decides_for_uvicorn_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ({"http": "h11"}, '"http": "h11" is none of auto, httptools'),
-        ({"ws": "wsproto"}, '"ws": "wsproto" is none of auto, none'),
-        ({"ws": None}, '"ws": null is none of auto, none'),
-        ({"root_path": "shop"}, '"root_path": "shop" is no prefix'),
+        ({"http": "h11"}, '"http": "h11" must be one of auto, httptools'),
+        ({"ws": "wsproto"}, '"ws": "wsproto" must be one of auto, none'),
+        ({"ws": None}, '"ws": null must be one of auto, none'),
+        ({"root_path": "shop"}, '"root_path": "shop" is not a path prefix'),
         ({"root_path": "/shop/"}, "ends without one, such as /shop"),
-        ({"root_path": "/shop\n"}, "is no prefix"),
-        ({"root_path": "/*"}, "is no prefix"),
-        ({"root_path": None}, "is no prefix"),
-        ({"Root-Path": "/x"}, '"Root-Path" is no option of uvicorn'),
+        ({"root_path": "/shop\n"}, "is not a path prefix"),
+        ({"root_path": "/*"}, "is not a path prefix"),
+        ({"root_path": None}, "is not a path prefix"),
+        ({"Root-Path": "/x"}, '"Root-Path" is not a uvicorn option'),
     ],
 )
 def test_an_option_of_uvicorn_with_a_value_that_cannot_be(option: dict[str, Any], said: str) -> None:

@@ -58,7 +58,7 @@ def main() -> None:
     program = f"/usr/local/sbin/{name}ctl"
     if not os.access(program, os.X_OK):
         module.fail_json(
-            msg=f"{program} is not there: {name} is not installed here, or was uninstalled meanwhile. Deploy it",
+            msg=f"{program} not found: {name} is not installed on this host, or was uninstalled meanwhile. Deploy it",
             said=[],
             answer={},
         )
@@ -70,7 +70,7 @@ def main() -> None:
     except ValueError:
         # Not what the command says of itself, which is safe to show, but of the interpreter or of what is in its place.
         said = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in err + out)
-        module.fail_json(msg=said.strip() or f"{program} ended with {code}", said=[], answer={})
+        module.fail_json(msg=said.strip() or f"{program} exited with status {code}", said=[], answer={})
     if isinstance(answer, list):
         module.exit_json(changed=False, said=[], answer={"rows": answer})
     said = answer.pop("said", [])

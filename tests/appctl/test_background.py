@@ -67,7 +67,7 @@ def test_who_comes_while_another_begins_waits_for_it(app: App, tmp_path: Path, b
 
 def test_and_does_not_wait_for_ever(app: App, tmp_path: Path, begun: list[float]) -> None:
     process, pipe = another(tmp_path)
-    with pytest.raises(CtlError, match=r"another handover is about to begin, .* waited 0\.1 s"):
+    with pytest.raises(CtlError, match=r"another handover is starting, .* timed out after 0\.1 s"):
         background.in_the_background(app, "aaa1", [], 0.1)
     assert not begun
     pipe.send("")

@@ -41,8 +41,8 @@ def test_each_try_waits_longer_up_to_a_minute(failing: Failing) -> None:
     for _ in range(9):
         failing.starts()
     assert failing.waited == [0, 1, 3, 7, 15, 31, 59, 59, 59]  # systemd adds a second
-    assert failing.said[0] == "fastapi.service has failed once. It is tried again now. RuntimeError: no database"
-    assert failing.said[2].startswith("fastapi.service has failed 3 times in a row. It is tried again in 3 s. ")
+    assert failing.said[0] == "fastapi.service has failed once. Restarting now. RuntimeError: no database"
+    assert failing.said[2].startswith("fastapi.service has failed 3 times in a row. Restarting in 3 s. ")
 
 
 def test_a_start_that_somebody_asked_for_does_not_wait(failing: Failing) -> None:

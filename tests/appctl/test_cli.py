@@ -37,7 +37,7 @@ def test_a_fault_of_ours_shows_no_text_raw(
 
     monkeypatch.setattr(status, "command_status", fail)
     told = run_main(["status"])
-    assert "this is a fault of fastapictl, please report it" in told
+    assert "this is a bug in fastapictl, please report it" in told
     assert "RuntimeError: \\x1b[2J\\u202e of an application" in told
     assert "\x1b" not in told
     with pytest.raises(SystemExit):

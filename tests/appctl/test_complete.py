@@ -87,10 +87,10 @@ def no_release(app: App) -> None:
         (empty_manifest, "manifest.json"),
         (anothers_manifest, "cccc"),
         (empty_file, "has 0 bytes of 6"),
-        (no_virtualenv, "its virtualenv is not whole"),
+        (no_virtualenv, "its virtualenv is damaged"),
         (no_link_to_it, "venv is missing"),
         (no_interpreter, "python is not the interpreter that it was built for"),
-        (empty_seal, "its virtualenv is not whole"),
+        (empty_seal, "its virtualenv is damaged"),
         (link_elsewhere, "is a link"),
         (no_release, "not on this host"),
     ],
@@ -103,13 +103,13 @@ def test_what_is_damaged_is_said_even_by_a_quick_look(app: App, damage: Callable
 
 def test_content_is_compared_after_each_boot_and_when_asked_for(app: App) -> None:
     (app.release(RELEASE) / "app/main.py").write_text("x = 2\n")
-    assert "main.py is not what was sent" in complete.why_not(app, RELEASE)
+    assert "main.py differs from what was deployed" in complete.why_not(app, RELEASE)
     (app.release(RELEASE) / "app/main.py").write_text("x = 1\n")
     assert complete.why_not(app, RELEASE) == ""
     (app.release(RELEASE) / "app/main.py").write_text("x = 2\n")
-    assert "main.py is not what was sent" in complete.why_not(app, RELEASE, thorough=True)
+    assert "main.py differs from what was deployed" in complete.why_not(app, RELEASE, thorough=True)
     shutil.rmtree(app.runtime)  # as a reboot does
-    assert "main.py is not what was sent" in complete.why_not(app, RELEASE)
+    assert "main.py differs from what was deployed" in complete.why_not(app, RELEASE)
 
 
 def test_a_virtualenv_is_compared_after_each_boot_and_when_asked_for(app: App) -> None:
@@ -126,7 +126,7 @@ def test_a_release_without_a_seal_is_known_by_its_digests(app: App) -> None:
     assert complete.why_not(app, RELEASE) == ""
     (app.release(RELEASE) / "app/main.py").write_text("")
     shutil.rmtree(app.runtime)
-    assert "main.py is not what was sent" in complete.why_not(app, RELEASE)
+    assert "main.py differs from what was deployed" in complete.why_not(app, RELEASE)
 
 
 def test_an_interpreter_that_was_updated_in_place_is_asked_once(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +202,7 @@ def test_credentials_are_decrypted_once_and_again_when_the_hosts_key_is_another(
 def test_a_credential_that_is_gone_is_said(app: App, creds: Creds) -> None:
     assert complete.why_not(app, RELEASE) == ""
     shutil.rmtree(app.credentials)
-    assert "password is gone" in complete.why_not(app, RELEASE)
+    assert "password is missing" in complete.why_not(app, RELEASE)
     assert creds.asked == 1
 
 

@@ -114,6 +114,7 @@ def test_the_first_error_comes_with_what_to_do(host: Host, monkeypatch: pytest.M
     monkeypatch.setattr(watch, "invocation", lambda *_: "abc")
     told = watch.trouble(host, None).words()
     assert told.startswith(
-        "2 errors logged, the first: OSError: [Errno 30] Read-only file system: '/opt/x' (maybe the sandbox"
+        "2 errors logged, the first: OSError: [Errno 30] Read-only file system: '/opt/x' "
+        "(possibly blocked by the sandbox"
     )
     assert "ReadWritePaths=" in told

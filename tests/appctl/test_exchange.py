@@ -174,12 +174,12 @@ def test_there_is_one_verdict(status: int, says: str) -> None:
         (301, "http://shop.example.com/healthz", "localhost", "gunicorn_fastapi_health_host to it"),
         (307, "http://localhost/healthz/", "localhost", "The path is /healthz/. Set gunicorn_fastapi_health_path"),
         (307, "/healthz/", "localhost", "The path is /healthz/. Set gunicorn_fastapi_health_path"),
-        (302, "/login?next=/healthz", "localhost", "needs a login"),
-        (303, "https://shop.example.com/login", "https://shop.example.com", "needs a login"),
-        (302, "", "localhost", "needs a login"),
-        (401, "", "localhost", "needs a login"),
-        (404, "", "localhost", "no such path"),
-        (405, "", "localhost", "takes no GET"),
+        (302, "/login?next=/healthz", "localhost", "requires authentication"),
+        (303, "https://shop.example.com/login", "https://shop.example.com", "requires authentication"),
+        (302, "", "localhost", "requires authentication"),
+        (401, "", "localhost", "requires authentication"),
+        (404, "", "localhost", "does not have this path"),
+        (405, "", "localhost", "does not accept GET"),
     ],
 )
 def test_what_is_likely_behind_an_answer_is_said(status: int, location: str, host: str, told: str) -> None:

@@ -59,7 +59,7 @@ EPERM = "PermissionError: [Errno 1] Operation not permitted"
 def test_a_refusal_of_the_sandbox_comes_with_what_to_do(reason: str, around: str, hint: str) -> None:
     told = sandbox_hint(reason, ["Traceback (most recent call last):", around, reason], "shop")
     assert hint in told
-    assert told.startswith((" (maybe the sandbox denies that: ", " (killed for a forbidden system call"))
+    assert told.startswith((" (possibly blocked by the sandbox: ", " (killed for a forbidden system call"))
     assert "NAME" not in told
 
 

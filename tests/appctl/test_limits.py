@@ -81,9 +81,7 @@ def test_a_worker_larger_than_was_reckoned_is_told(
     monkeypatch.setattr(limits, "worker_memory", lambda main: taken * MIB if main == 7 else 0)
     told = handover.too_large(host, "aaa1")
     assert bool(told) == warns
-    assert not warns or (
-        f"takes {taken} MiB" in told and f"gunicorn_fastapi_worker_memory reckons with {reckoned}" in told
-    )
+    assert not warns or (f"uses {taken} MiB" in told and f"gunicorn_fastapi_worker_memory expects {reckoned}" in told)
 
 
 def test_the_largest_worker_counts(monkeypatch: pytest.MonkeyPatch) -> None:

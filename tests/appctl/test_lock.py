@@ -60,7 +60,7 @@ def test_who_comes_second_waits_and_is_told_for_whom(
 
 def test_who_comes_second_does_not_wait_for_ever(app: App, tmp_path: Path) -> None:
     other = Other(tmp_path, "the build of aaa1")
-    with pytest.raises(CtlError, match=r"the build of aaa1 by alice .* is under way, .* waited 0\.1 s"):
+    with pytest.raises(CtlError, match=r"the build of aaa1 by alice .* is in progress, .* timed out after 0\.1 s"):
         lock.lock(app, "prune", wait=0.1).__enter__()
     other.release()
 

@@ -84,7 +84,7 @@ def test_a_user_and_its_group_count(shop: Ours, nobody: dict[str, pwd.struct_pas
 
 @pytest.mark.parametrize("name", ["dpkg", "systemd", "apt", "postgresql", "postgres", "user", "gunicorn_fastapi"])
 def test_names_of_the_system_are_refused_even_where_they_are_free(tmp_path: Path, name: str) -> None:
-    assert "name of its own" in Ours(name, tmp_path).refusal()
+    assert "Choose another name for the application" in Ours(name, tmp_path).refusal()
 
 
 def test_such_a_name_that_is_ours_already_stays_so(tmp_path: Path, nobody: dict[str, pwd.struct_passwd]) -> None:

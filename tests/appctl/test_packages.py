@@ -36,17 +36,17 @@ def test_what_is_listed_and_nothing_else_is_installed(site: Path) -> None:
 
 def test_a_package_that_the_list_does_not_show_fails_the_build(site: Path) -> None:
     install(site, "hidden-1.0.dist-info", "Name: hidden\nVersion: 1.0\n")
-    with pytest.raises(CtlError, match=r"hidden 1\.0 is installed and not in the list"):
+    with pytest.raises(CtlError, match=r"hidden 1\.0 is installed but not in the lock file"):
         packages.check(LISTED, site)
 
 
 def test_a_package_that_is_not_there_fails_the_build(site: Path) -> None:
-    with pytest.raises(CtlError, match="starlette is in the list and not installed"):
+    with pytest.raises(CtlError, match="starlette is in the lock file but not installed"):
         packages.check([*LISTED, entry("starlette", "1.10.0")], site)
 
 
 def test_another_version_fails_the_build(site: Path) -> None:
-    with pytest.raises(CtlError, match=r"fastapi 0\.165\.0 is installed and the list has 0\.164\.0"):
+    with pytest.raises(CtlError, match=r"fastapi 0\.165\.0 is installed, and the lock file has 0\.164\.0"):
         packages.check([entry("fastapi", "0.164.0"), LISTED[1]], site)
 
 
@@ -112,7 +112,7 @@ def test_a_package_that_python_sees_is_seen(site: Path, ending: str) -> None:
     for name in ("METADATA", "PKG-INFO"):
         (site / f"hidden-1.0.{ending}" / name).write_text("Name: hidden\nVersion: 1.0\n")
     assert "hidden" in {found.name for found in importlib.metadata.distributions(path=[str(site)])}
-    with pytest.raises(CtlError, match=r"hidden 1\.0 is installed and not in the list"):
+    with pytest.raises(CtlError, match=r"hidden 1\.0 is installed but not in the lock file"):
         packages.check(LISTED, site)
 
 

@@ -95,7 +95,7 @@ def test_a_main_process_that_ends_is_noticed(address: Path) -> None:
     with (
         process("import time; time.sleep(0.3)") as pid,
         answering(address, []),
-        pytest.raises(CtlError, match=r"^gunicorn ended before /healthz was answered"),
+        pytest.raises(CtlError, match=r"^gunicorn exited before /healthz was answered"),
     ):
         probe.probe(address, "/healthz", 3600, pid)
 
@@ -103,7 +103,7 @@ def test_a_main_process_that_ends_is_noticed(address: Path) -> None:
 def test_a_main_process_that_is_gone_already_is_noticed(address: Path) -> None:
     with process("") as pid:
         os.waitpid(pid, 0)
-    with answering(address, []), pytest.raises(CtlError, match=r"^gunicorn ended before"):
+    with answering(address, []), pytest.raises(CtlError, match=r"^gunicorn exited before"):
         probe.probe(address, "/healthz", 3600, pid)
 
 
@@ -116,7 +116,7 @@ for _ in range(200):
 
 def test_workers_that_die_one_after_the_other_are_noticed(address: Path) -> None:
     with process(RESPAWNING) as pid, answering(address, []):
-        with pytest.raises(CtlError, match=r"^3 workers died one after the other before /healthz was answered"):
+        with pytest.raises(CtlError, match=r"^3 workers crashed in a row before /healthz was answered"):
             probe.probe(address, "/healthz", 3600, pid)
         assert os.waitpid(pid, 0) == (pid, 9)
 
@@ -131,7 +131,7 @@ time.sleep(60)
 
 def test_a_main_process_that_replaces_no_worker_has_given_up(address: Path) -> None:
     with process(GIVING_UP) as pid, answering(address, []):
-        with pytest.raises(CtlError, match=r"^a worker ended before /healthz was answered, and gunicorn gave up"):
+        with pytest.raises(CtlError, match=r"^a worker exited before /healthz was answered, and gunicorn gave up"):
             probe.probe(address, "/healthz", 3600, pid)
         assert os.waitpid(pid, 0) == (pid, 9)
 
@@ -161,7 +161,7 @@ def test_recycling_is_over_when_the_former_workers_have_left(deaf: bool) -> None
         assert main.stdout.readline() == b"ready\n"
         former = systemd.children(main.pid)
         if deaf:
-            with pytest.raises(CtlError, match=r"^1 of the former workers did not leave within 0.3 s"):
+            with pytest.raises(CtlError, match=r"^1 of the old workers did not exit within 0.3 s"):
                 probe.recycle(main.pid, 0.3)
         else:
             probe.recycle(main.pid, 60)

@@ -139,7 +139,7 @@ def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
         said(TRUTH, "0", UNIT="shop.service", _PID="1", _SYSTEMD_UNIT="init.scope"),
         # Our own probe, and ctl.
         said("shopctl: GET /healthz answered 404, and only 2xx counts as healthy", "0", **UNIT, _PID="10"),
-        said("shop.service has failed once. It is tried again now. ", "0", **UNIT, _PID="11"),
+        said("shop.service has failed once. Restarting now. ", "0", **UNIT, _PID="11"),
         said(LIE, **UNIT, UNIT="shop.service"),
     )
     monkeypatch.setattr(reason, "entries", journal.entries)

@@ -54,7 +54,7 @@ def test_previous_is_a_release_that_is_still_there(host: Host) -> None:
 def test_without_history_there_is_no_previous(host: Host) -> None:
     host.serves("aaa1")
     assert releases.previous(host) == ""
-    with pytest.raises(CtlError, match="none to go back to"):
+    with pytest.raises(CtlError, match="no previous release to roll back to"):
         releases.resolve(host, "previous")
 
 
@@ -101,5 +101,5 @@ def test_a_release_that_is_not_complete_is_never_previous(host: Host) -> None:
     "word", ["/etc", "../releases/aaa1", ".", "", "*", "aaa1/../bbb3", "AAA1", "aaa1\n", "\x1b[2J"]
 )
 def test_nothing_but_an_id_is_taken_for_a_release(host: Host, word: str) -> None:
-    with pytest.raises(CtlError, match="no id of a release"):
+    with pytest.raises(CtlError, match="not an id of a release"):
         releases.resolve(host, word)

@@ -63,7 +63,7 @@ def test_nothing_stays_of_it(monkeypatch: pytest.MonkeyPatch, app: App) -> None:
 def test_what_uv_says_is_the_reason(monkeypatch: pytest.MonkeyPatch, app: App) -> None:
     with pytest.raises(CtlError, match=r"^there is no version of idna==3\.99$"):
         ask(monkeypatch, app, REQUEST, (1, "", "there is no version of idna==3.99\n"))
-    with pytest.raises(CtlError, match=r"^uv ended with 2$"):
+    with pytest.raises(CtlError, match=r"^uv exited with status 2$"):
         ask(monkeypatch, app, REQUEST, (2, "", ""))
 
 
@@ -83,5 +83,5 @@ def test_the_version_of_uv_names_no_other_place(monkeypatch: pytest.MonkeyPatch,
 def test_what_is_no_request_is_said(monkeypatch: pytest.MonkeyPatch, app: App, text: str) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     arguments = cli.parser("fastapi", "resolve").parse_args(["resolve"])
-    with pytest.raises(CtlError, match=r"^resolve: the request on standard input is no JSON$"):
+    with pytest.raises(CtlError, match=r"^resolve: the request on standard input is not valid JSON$"):
         arguments.function(app, arguments)

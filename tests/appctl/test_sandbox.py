@@ -54,7 +54,7 @@ def test_what_fills_a_disk_or_prints_without_an_end_is_stopped(monkeypatch: pyte
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(disk, "ROOM", 1 << 60)
     with pytest.raises(
-        CtlError, match=rf"^shop-build\.service needs .* are free on the disk of {tmp_path}\. Make room"
+        CtlError, match=rf"^shop-build\.service needs .* are free on the disk of {tmp_path}\. Free disk space"
     ):
         sandbox.confined("shop-build.service", ["true"], [], disks=[tmp_path])
     assert stopped == ["shop-build.service"] * 2

@@ -23,7 +23,7 @@ def test_the_requests_of_the_last_minutes_are_told(requests: Requests | None, to
     ("head", "words", "is_answer"),
     [
         (b"HTTP/1.1 200 OK", "/up answers 200 in ", True),
-        (b"HTTP/1.1 503 X", "so it is not healthy (asked with Host: localhost)", True),
+        (b"HTTP/1.1 503 X", "unhealthy (asked with Host: localhost)", True),
         (b"", "/up does not answer within 5 s", False),
     ],
 )
@@ -39,9 +39,9 @@ def test_the_health_is_told_in_words(
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (PermissionError(), "unknown, asking it needs root"),
-        (ConnectionRefusedError("refused"), "not to be asked (refused)"),
-        (CtlError("no manifest"), "not to be asked (no manifest)"),
+        (PermissionError(), "unknown, the health check needs root"),
+        (ConnectionRefusedError("refused"), "health check failed to connect (refused)"),
+        (CtlError("no manifest"), "health check failed to connect (no manifest)"),
     ],
 )
 def test_why_it_cannot_be_asked_is_told(

@@ -47,7 +47,7 @@ def test_a_full_disk_leaves_the_former_release_in_service(host: Host, asked: lis
     host.serves("bbb3")
     before = host.unit.read_text()
     replacement = Replacement(host.unit, f"WorkingDirectory={host.releases}/ccc4/app\n")
-    said = r"(.|\n)*No space left(.|\n)*Its former addresses could not be put back: (.|\n)*No space left"
+    said = r"(.|\n)*No space left(.|\n)*Its previous addresses could not be restored: (.|\n)*No space left"
     with pytest.raises(CtlError, match=rf"failed on it and serves bbb3 again: {said}"):
         handover.switch(host, "ccc4", replacement, Change())  # type: ignore[arg-type]
     assert host.unit.read_text() == before
@@ -86,7 +86,7 @@ def test_a_start_is_not_held_up_by_a_full_run(host: Host, monkeypatch: pytest.Mo
     health.note(host, "main")
 
 
-@pytest.mark.parametrize(("number", "step"), [(errno.EROFS, "mounted writable"), (errno.ENOSPC, "Make room")])
+@pytest.mark.parametrize(("number", "step"), [(errno.EROFS, "Remount it writable"), (errno.ENOSPC, "Free disk space")])
 def test_a_directory_that_cannot_be_written_is_seen_before_anything_is_started(
     host: Host, asked: list[str], monkeypatch: pytest.MonkeyPatch, number: int, step: str
 ) -> None:

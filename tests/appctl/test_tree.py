@@ -56,7 +56,7 @@ def test_what_is_copied_is_another_file(built: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../etc", "tool/../x", "../.."])
 def test_a_link_that_leads_out_is_refused(built: Path, tmp_path: Path, target: str) -> None:
     (built / "bin/link").symlink_to(target)
-    with pytest.raises(CtlError, match="bin/link: what was built has a link that leads out"):
+    with pytest.raises(CtlError, match="bin/link: what was built has a link to a place outside, "):
         tree.copy(built, tmp_path / "copy")
 
 
@@ -71,7 +71,7 @@ def test_a_tree_without_end_is_refused(built: Path, tmp_path: Path) -> None:
     for _ in range(tree.MOST_LEVELS + 2):
         deep = deep / "d"
         deep.mkdir()
-    with pytest.raises(CtlError, match="64 directories"):
+    with pytest.raises(CtlError, match="64 nested directories"):
         tree.copy(built, tmp_path / "copy")
 
 
@@ -87,7 +87,9 @@ def test_what_would_fill_the_disk_is_refused_before_it_is_written(
     """A file with holes takes no room where it is, and would take all of it where it is copied to."""
     os.truncate(built / "bin/tool", 1 << 43)
     monkeypatch.setattr(tree, "MOST_BYTES", 1 << 60)
-    with pytest.raises(CtlError, match=rf"^bin/tool needs .* are free on the disk of {tmp_path}/copy/bin\. Make room"):
+    with pytest.raises(
+        CtlError, match=rf"^bin/tool needs .* are free on the disk of {tmp_path}/copy/bin\. Free disk space"
+    ):
         tree.copy(built, tmp_path / "copy")
     assert list((tmp_path / "copy/bin").iterdir()) == []
 
@@ -148,7 +150,7 @@ def test_a_file_of_0_bytes_a_missing_one_and_another_mode_are_seen(built: Path) 
     module.write_text("")
     assert tree.broken(built) == f"{module} has 0 bytes of 6"
     (built / "bin/tool").unlink()
-    assert tree.broken(built) == f"{built}/bin/tool is missing, and 1 more are not as they were built"
+    assert tree.broken(built) == f"{built}/bin/tool is missing, and 1 more differ from what was built"
     (built / "bin/tool").write_text("#!/bin/sh\n")
     (built / "bin/tool").chmod(0o6777)
     module.write_text("x = 1\n")

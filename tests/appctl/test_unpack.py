@@ -101,7 +101,7 @@ def test_an_archive_that_was_cut_off_is_said(tmp_path: Path) -> None:
 
 
 def test_an_archive_that_is_gone_is_said(tmp_path: Path) -> None:
-    with pytest.raises(CtlError, match="not there any more"):
+    with pytest.raises(CtlError, match=r"is missing\. Deploy again"):
         unpack.unpack(tmp_path / "a.tar.gz", RELEASE, tmp_path / "release")
 
 

@@ -281,7 +281,7 @@ def test_workers_that_somebody_else_stops_go_one_by_one(service: Service, number
         for _ in range(3):
             for pid in first:
                 os.kill(pid, number)
-        server.wait_for(f"leaves when its successor serves: it got {number.name}", times=2)
+        server.wait_for(f"exits when its successor serves: it got {number.name}", times=2)
         server.wait_for("Draining")
         eventually(lambda: len(processes(service)) == 2, "two serve")
         for connection in slow:

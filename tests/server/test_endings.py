@@ -216,7 +216,7 @@ def test_what_the_graceful_timeout_leaves_no_time_for_is_one_record(service: Ser
         assert client.getresponse().status == 500
         client.close()
     assert service.notes()[3:] == ["cancelled", "cancelled", "shutdown", "atexit"]
-    told = [line for line in server.output.splitlines() if "that the graceful timeout left no time for" in line]
+    told = [line for line in server.output.splitlines() if "after the graceful timeout" in line]
     assert len(told) == 1
     assert "Cancelled 3 request(s)" in told[0]
     for words in ("GET /long/1 (id-of-long, ", "GET /long/2 (id-of-long, ", "GET /failing (id-of-fail, "):
@@ -264,7 +264,7 @@ def test_a_process_that_does_not_end_is_ended_and_told(service: Service, what: s
     server = service.start(HEAD + HANGING + what, workers=1, settings={"graceful_timeout": 3})
     server.wait_for("Application startup complete.")
     server.stop()
-    assert "The worker has not ended within the graceful timeout. It was in:" in server.output
+    assert "The worker did not exit within the graceful timeout. It was in:" in server.output
     assert "SIGKILL" not in server.output
 
 
@@ -292,7 +292,7 @@ async def late():
     return "late"
 """
     server = service.start(HEAD + taking, workers=1)
-    server.wait_for("The application has set a handler for SIGTERM")
+    server.wait_for("The application has set a signal handler for SIGTERM")
     with closing(service.connection()) as client:
         client.request("GET", "/late")
         eventually(lambda: "late" in service.notes(), "it is being answered")
@@ -302,4 +302,4 @@ async def late():
         assert client.getresponse().read() == b'"late"'
     assert server.process.wait(PATIENCE) == 0
     assert_in_order(service, "late")
-    assert server.output.count("has set a handler") == 1
+    assert server.output.count("has set a signal handler") == 1

@@ -221,11 +221,11 @@ def what_the_list_hides_is_not_installed() -> None:
     listed, hidden = wheel("listed", {"listed.py": ""}), wheel("hidden", {"hidden.py": ""})
     release = Release("", f"{listed}# a comment \\\n{hidden}", ["listed"])
     built = release.build()
-    expect("hidden 1.0 is installed and not in the list" in built.get("reason", ""), built)
+    expect("hidden 1.0 is installed but not in the lock file" in built.get("reason", ""), built)
     expect(not release.directory.exists() and not (ROOT / "virtualenvs" / release.virtualenv).exists(), "it is there")
     clean()
     built = Release("", listed, ["listed", "lacking"]).build()
-    expect("lacking is in the list and not installed" in built.get("reason", ""), built)
+    expect("lacking is in the lock file but not installed" in built.get("reason", ""), built)
     clean()
 
 
@@ -297,7 +297,9 @@ def what_is_damaged_is_built_again() -> None:
         else:
             os.truncate(what, 0)
         built = release.build()
-        expect(built.get("changed") is True and "not complete" in built["said"][0], f"{what}: {built}")
+        expect(
+            built.get("changed") is True and "is incomplete, so it is rebuilt" in built["said"][0], f"{what}: {built}"
+        )
     clean()
 
 

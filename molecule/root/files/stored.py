@@ -48,7 +48,7 @@ def words_of_a_manifest() -> None:
     try:
         for words in (["list"], ["packages", GOOD], ["packages", GOOD, "--json"], ["list", "--json"]):
             ctl(*words)
-        expect("is not complete" in ctl("rollback", GOOD, status=1), "a release whose manifest was changed is whole")
+        expect("is incomplete" in ctl("rollback", GOOD, status=1), "a release whose manifest was changed is whole")
     finally:
         path.write_text(whole)
     ctl("list")

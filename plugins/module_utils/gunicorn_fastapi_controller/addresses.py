@@ -38,10 +38,13 @@ def bind(inputs: Inputs) -> str:
         except ValueError:
             return (
                 f"gunicorn_fastapi_bind: {shown(value)} is not ADDRESS:PORT, [ADDRESS]:PORT or /path/of/a/socket, with "
-                f"an IP address, a port from 1 to 65535, or a path of {UNIX_PATH_MAX} bytes at most. It takes no names."
+                f"an IP address, a port from 1 to 65535, or a path of {UNIX_PATH_MAX} bytes at most. "
+                "Host names are not supported."
             )
         if address in seen:
-            return f"gunicorn_fastapi_bind: {shown(seen[address])} and {shown(value)} are one address. Give it once."
+            return (
+                f"gunicorn_fastapi_bind: {shown(seen[address])} and {shown(value)} are the same address. Give it once."
+            )
         if value.startswith("/") and (why := wrong_with_path(value, inputs.get("gunicorn_fastapi_name", ""))):
             return f"gunicorn_fastapi_bind: {shown(value)}: {why}"
         seen[address] = value
@@ -49,8 +52,8 @@ def bind(inputs: Inputs) -> str:
         host, _, port = address.rpartition(":")
         every = f"{'::' if ':' in host else '0.0.0.0'}:{port}"
         if address != every and every in seen and not address.startswith("/"):
-            return f"gunicorn_fastapi_bind: {shown(seen[every])} includes {shown(value)}. Leave one of them out."
-    return "" if values else "gunicorn_fastapi_bind: [] is no address. Give one at least, such as 0.0.0.0:80."
+            return f"gunicorn_fastapi_bind: {shown(seen[every])} includes {shown(value)}. Remove one of them."
+    return "" if values else "gunicorn_fastapi_bind: [] has no address. Give at least one, such as 0.0.0.0:80."
 
 
 def wrong_with_path(path: str, application: str) -> str:
@@ -63,7 +66,7 @@ def wrong_with_path(path: str, application: str) -> str:
         return f"/run/{application} is for the private addresses. Choose a path such as /run/{application}.sock."
     name = path.rpartition("/")[2]
     if name in ("main.sock", "candidate.sock", "preflight.sock"):
-        return f"{name} is what a private address is called. Choose a path such as /run/{application}.sock."
+        return f"{name} is the name of a private address. Choose a path such as /run/{application}.sock."
     return ""
 
 
@@ -71,9 +74,7 @@ def socket_mode(inputs: Inputs) -> str:
     value = inputs["gunicorn_fastapi_socket_mode"]
     if matches("0?[0-7]{3}", value):
         return ""
-    return (
-        f'gunicorn_fastapi_socket_mode: {shown(value)} is no mode of a socket. Give three octal digits, such as "0660".'
-    )
+    return f'gunicorn_fastapi_socket_mode: {shown(value)} is not a mode. Give three octal digits, such as "0660".'
 
 
 def owner(variable: str) -> Callable[[Inputs], str]:
@@ -83,6 +84,6 @@ def owner(variable: str) -> Callable[[Inputs], str]:
         value = inputs[variable]
         if matches("[a-z_][a-z0-9_-]{0,30}", value):
             return ""
-        return f"{variable}: {shown(value)} is no name of a user or a group. Give one of the host, such as www-data."
+        return f"{variable}: {shown(value)} is not a name of a user or a group. Give one of the host, such as www-data."
 
     return check

@@ -56,7 +56,7 @@ def health_path(inputs: Inputs) -> str:
     if matches(r"/[A-Za-z0-9._~/?&=+-]*", value):
         return ""
     return (
-        f"gunicorn_fastapi_health_path: {shown(value)} is no path. Give one that begins with a slash, such as "
+        f"gunicorn_fastapi_health_path: {shown(value)} is not a path. Give one that begins with a slash, such as "
         "/healthz, of letters, digits and ._~/?&=+-"
     )
 
@@ -83,17 +83,17 @@ def environment(inputs: Inputs) -> str:
     values = inputs["gunicorn_fastapi_environment"]
     if wrong := [key for key in values if not matches(r"[A-Za-z_][A-Za-z0-9_]*", key)]:
         return (
-            f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} can be no name of an environment variable. "
+            f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} is not a valid variable name. "
             "Use letters, digits and _."
         )
     if wrong := [key for key in values if RESERVED.fullmatch(key)]:
         return (
-            f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} is what systemd or the role tells the "
+            f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} is set by systemd or the role for the "
             "application. Choose another name."
         )
     if values.get("GUNICORN_CMD_ARGS") is not None:
         return (
-            "gunicorn_fastapi_environment: GUNICORN_CMD_ARGS would win over the role's own settings of gunicorn. Set "
+            "gunicorn_fastapi_environment: GUNICORN_CMD_ARGS would override the role's gunicorn settings. Set "
             "gunicorn_fastapi_gunicorn_settings instead."
         )
     if wrong := [key for key, given in values.items() if has_no_form(given)]:
@@ -103,7 +103,8 @@ def environment(inputs: Inputs) -> str:
         )
     if wrong := [key for key, given in values.items() if "\0" in as_text(given)]:
         return (
-            f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} has a zero byte, which no variable can hold."
+            f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} contains a NUL byte, which no variable can "
+            "hold. Remove it."
         )
     return ""
 
@@ -113,12 +114,12 @@ def credentials(inputs: Inputs) -> str:
     values = inputs["gunicorn_fastapi_credentials"]
     if wrong := [key for key in values if not matches(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", key)]:
         return (
-            f"gunicorn_fastapi_credentials: {', '.join(map(shown, wrong))} can be no name of a file. "
+            f"gunicorn_fastapi_credentials: {', '.join(map(shown, wrong))} is not a valid file name. "
             "Use letters, digits and _.-"
         )
     if wrong := [key for key, value in values.items() if not isinstance(value, str)]:
         return (
-            f"gunicorn_fastapi_credentials: the value of {', '.join(map(shown, wrong))} is no string. "
+            f"gunicorn_fastapi_credentials: the value of {', '.join(map(shown, wrong))} is not a string. "
             "Put quotes around it."
         )
     return ""
@@ -142,7 +143,7 @@ def egress(inputs: Inputs) -> str:
         return ""
     return (
         f'gunicorn_fastapi_egress: {shown(wrong)} is neither "any" nor a list of addresses, networks (10.0.0.0/8) and '
-        '"localhost". It takes no names of hosts.'
+        '"localhost". Host names are not supported.'
     )
 
 
@@ -151,8 +152,8 @@ def graceful_timeout(inputs: Inputs) -> str:
     if value >= drain + AFTER_DRAIN:
         return ""
     return (
-        f"gunicorn_fastapi_graceful_timeout: {value} leaves no time after gunicorn_fastapi_drain_timeout. "
-        f"Give it at least {drain + AFTER_DRAIN}."
+        f"gunicorn_fastapi_graceful_timeout: {value} is too short after gunicorn_fastapi_drain_timeout. "
+        f"Set it to at least {drain + AFTER_DRAIN}."
     )
 
 
@@ -161,17 +162,17 @@ def keep_releases(inputs: Inputs) -> str:
     if value >= 2:
         return ""
     return (
-        f"gunicorn_fastapi_keep_releases: {value} is less than 2. The current release and the one to roll back to "
-        "always stay."
+        f"gunicorn_fastapi_keep_releases: {value} must be at least 2: the active release and the previous one are "
+        "always kept."
     )
 
 
 def not_negative(variable: str) -> Callable[[Inputs], str]:
-    """The check of a number of which 0 is no bound."""
+    """The check of a number of which 0 is unlimited."""
 
     def check(inputs: Inputs) -> str:
         value = inputs[variable]
-        return "" if value >= 0 else f"{variable}: {value} is below 0. 0 is no bound."
+        return "" if value >= 0 else f"{variable}: {value} must not be negative. 0 is unlimited."
 
     return check
 
@@ -181,8 +182,8 @@ def websocket_memory_max(inputs: Inputs) -> str:
     if value >= message:
         return ""
     return (
-        f"gunicorn_fastapi_websocket_memory_max: {value} has no room for one message. "
-        f"Give it at least gunicorn_fastapi_websocket_message_max, {message}."
+        f"gunicorn_fastapi_websocket_memory_max: {value} is too small for one message. "
+        f"Set it to at least gunicorn_fastapi_websocket_message_max, {message}."
     )
 
 
@@ -191,7 +192,7 @@ def above_zero(variable: str) -> Callable[[Inputs], str]:
 
     def check(inputs: Inputs) -> str:
         value = inputs[variable]
-        return "" if value > 0 else f"{variable}: {value} is not above 0."
+        return "" if value > 0 else f"{variable}: {value} must be greater than 0."
 
     return check
 
@@ -200,14 +201,14 @@ def memory_max(inputs: Inputs) -> str:
     value = inputs["gunicorn_fastapi_memory_max"]
     if matches("([1-9][0-9]*[KMGT]?|[1-9][0-9]?%|100%)?", value):
         return ""
-    return f"gunicorn_fastapi_memory_max: {shown(value)} is no amount of memory, such as 512M or 2G."
+    return f"gunicorn_fastapi_memory_max: {shown(value)} must be an amount of memory, such as 512M or 2G."
 
 
 def cpu_quota(inputs: Inputs) -> str:
     value = inputs["gunicorn_fastapi_cpu_quota"]
     if matches("([1-9][0-9]*%)?", value):
         return ""
-    return f"gunicorn_fastapi_cpu_quota: {shown(value)} is no share of one CPU, such as 150%."
+    return f"gunicorn_fastapi_cpu_quota: {shown(value)} must be a percentage of one CPU, such as 150%."
 
 
 def index_url(inputs: Inputs) -> str:
@@ -219,7 +220,7 @@ def index_url(inputs: Inputs) -> str:
             "while packages are installed. Put them into the host's netrc."
         )
     if not matches(r"([a-z][a-z0-9+.-]*://\S+)?", value):
-        return f"gunicorn_fastapi_index_url: {shown(value)} is no URL, such as https://packages.example.com/simple."
+        return f"gunicorn_fastapi_index_url: {shown(value)} is not a URL, such as https://packages.example.com/simple."
     return ""
 
 

@@ -30,7 +30,7 @@ def systemd(found: Found, _inputs: Mapping[str, Any]) -> str:
         return ""
     if not found["systemd"]:
         return (
-            "systemctl does not tell its version, so it is missing or hangs. Try systemctl --version on the host; "
+            "systemctl does not report its version, so it is missing or hangs. Try systemctl --version on the host; "
             f"{SYSTEMD_LEAST} or newer is needed."
         )
     return (
@@ -46,12 +46,13 @@ def python(found: Found, inputs: Mapping[str, Any]) -> str:
     least = ".".join(map(str, PYTHON_LEAST))
     if not found["python"] and found.get("python_path"):
         return (
-            f"gunicorn_fastapi_python: {found['python_path']} tells no version to a user without rights, so it "
-            "could not run the application either. Install one outside of /root and /home, or open its directories."
+            f"gunicorn_fastapi_python: {found['python_path']} cannot be executed by an unprivileged user, so it "
+            "cannot run the application either. Install one outside of /root and /home, or open its directories."
         )
+    is_ = f"is {found['python']}" if found["python"] else "was not found"
     return (
-        f"gunicorn_fastapi_python: {inputs['gunicorn_fastapi_python']} is {found['python'] or 'not there'} and has to "
-        f"be {least} or newer. Install one, or name another interpreter."
+        f"gunicorn_fastapi_python: {inputs['gunicorn_fastapi_python']} {is_}; {least} or later is required. "
+        "Install it, or set another interpreter."
     )
 
 
@@ -78,7 +79,7 @@ def room(found: Found, inputs: Mapping[str, Any], directory: str, size: int) -> 
     if found["free"] >= needed:
         return ""
     return (
-        f"{directory} has {found['free'] / 2**20:.2f} MB left and a release may need {needed / 2**20:.2f} MB. Make "
-        f"room; lowering gunicorn_fastapi_keep_releases (now {inputs['gunicorn_fastapi_keep_releases']}) makes some at "
-        "the next deploy."
+        f"{directory} has {found['free'] / 2**20:.2f} MB left and a release may need {needed / 2**20:.2f} MB. "
+        "Free disk space; a lower gunicorn_fastapi_keep_releases "
+        f"(now {inputs['gunicorn_fastapi_keep_releases']}) frees some at the next deploy."
     )

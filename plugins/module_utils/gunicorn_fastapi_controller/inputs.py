@@ -90,7 +90,7 @@ def converted(name: str, value: object, option: Mapping[str, Any]) -> object:
             raise InputError(f"{name} is not a mapping. Write it as YAML, on the command line as {example}.") from None
         raise InputError(f"{name}: {shown(value)} is not {wanted}.") from None
     if "choices" in option and result not in option["choices"]:
-        raise InputError(f"{name}: {shown(value)} is none of {', '.join(option['choices'])}.")
+        raise InputError(f"{name}: {shown(value)} must be one of {', '.join(option['choices'])}.")
     return result
 
 
@@ -114,5 +114,5 @@ def unknown(names: list[str], known: list[str]) -> list[str]:
     for name in sorted(name for name in names if name.startswith(PREFIX) and name not in known):
         near = difflib.get_close_matches(name.removeprefix(PREFIX), [n.removeprefix(PREFIX) for n in known], 1, 0.7)
         hint = f"A typo of {PREFIX}{near[0]}? " if near else ""
-        problems.append(f"{name}: the role has no such variable. {hint}The table in the README has all of them.")
+        problems.append(f"{name}: unknown variable. {hint}The README lists all variables.")
     return problems

@@ -32,9 +32,9 @@ BUILT = (
     "part of the release: leave it out of the list. Of another one build a wheel: uv build --wheel"
 )
 REFUSED = {
-    "--hash": "is no part of an entry. End the line before it with a backslash",
+    "--hash": "is not part of an entry. End the line before it with a backslash",
     "--no-binary": "has a package built on the host, and building would run its code as root. Remove it",
-    "--trusted-host": "leaves out the check of a certificate. Remove it, and give the host the authority's certificate",
+    "--trusted-host": "disables certificate verification. Remove it, and trust the authority on the host",
 }
 
 
@@ -91,8 +91,8 @@ class Reader:
             try:
                 if SECRET.search(line):
                     raise ValueError(
-                        "has a user or a password, which all who may read the release would know. Put them into the "
-                        "host's netrc"
+                        "contains a user or password, which everyone who can read the release would see. Put them into "
+                        "the host's netrc"
                     )
                 if QUERY.search(line):
                     raise ValueError(
@@ -125,8 +125,8 @@ class Reader:
                 return f"{name} {value}"
             if name == "--find-links":
                 return f"{name} {self.local(value)}"
-            raise ValueError("names an index that is no address. Write it as https://...")
-        raise ValueError(REFUSED.get(name, "is no option that a release can have. Remove it"))
+            raise ValueError("names an index that is not a URL. Write it as https://...")
+        raise ValueError(REFUSED.get(name, "is an unsupported option. Remove it"))
 
     def entry(self, line: str) -> Entry:
         """What a line installs. Raises ValueError with the reason and maybe the next step."""
@@ -140,9 +140,9 @@ class Reader:
         made = self.placed(text) if placed else indexed(text)
         made = replace(made, hashes=tuple(dict.fromkeys((*made.hashes, *hashes(words[end:])))))
         if not made.hashes:
-            raise ValueError("has no --hash, so what is installed could change unnoticed", "Make the list with: ")
+            raise ValueError("has no --hash, so what is installed could change unnoticed", "Make the lock file with: ")
         if not made.version:
-            raise ValueError("is not pinned to one version by ==", "Make the list with: ")
+            raise ValueError("is not pinned to one version by ==", "Make the lock file with: ")
         if made.place.startswith("."):
             self.verify(made)
         return made
@@ -191,7 +191,7 @@ class Reader:
         """Compare a wheel of the source with its hashes. Raises ValueError."""
         content = (self.source / entry.place.removeprefix("./app/")).read_bytes()
         if not any(f"{kind}:{hashlib.new(kind, content).hexdigest()}" in entry.hashes for kind in DIGITS):
-            raise ValueError("has a hash that is not the wheel's", "Make the list with: ")
+            raise ValueError("has a hash that is not the wheel's", "Make the lock file with: ")
 
 
 def indexed(text: str) -> Entry:
@@ -199,7 +199,7 @@ def indexed(text: str) -> Entry:
     try:
         wanted = Requirement(text)
     except InvalidRequirement as error:
-        raise ValueError(f"is not understood: {visible(str(error).splitlines()[0])}. Correct or remove it") from error
+        raise ValueError(f"is not valid: {visible(str(error).splitlines()[0])}. Correct or remove it") from error
     version = ""
     if len(wanted.specifier) == 1:
         (specifier,) = wanted.specifier
@@ -217,7 +217,9 @@ def hashes(options: list[str]) -> tuple[str, ...]:
             raise ValueError(f"has '{visible(word)}', and only --hash=sha256:... may follow a package. Remove it")
         kind, digest = match.groups()
         if len(digest) != DIGITS.get(kind):
-            raise ValueError(f"has a hash that is no {', '.join(DIGITS)} of the right length", "Make the list with: ")
+            raise ValueError(
+                f"has a hash that is no {', '.join(DIGITS)} of the right length", "Make the lock file with: "
+            )
         found.append(f"{kind}:{digest.lower()}")
     return tuple(found)
 

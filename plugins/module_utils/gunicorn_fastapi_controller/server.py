@@ -85,7 +85,7 @@ class Host:
             other = chosen.setdefault(entry.key, entry)
             if (other.version, set(other.hashes)) != (entry.version, set(entry.hashes)):
                 raise InputError(
-                    f"gunicorn_fastapi_requirements: the list has {entry.key} twice for Python {self.python} on "
+                    f"gunicorn_fastapi_requirements: the lock file has {entry.key} twice for Python {self.python} on "
                     f"{self.machine or 'this host'}, as {other.version} and as {entry.version}. Remove one of them."
                 )
         return chosen
@@ -112,8 +112,8 @@ def check(listed: Requirements, added: Iterable[Entry], host: Host, path: Path) 
         entry = own.get(name)
         if entry and Version(entry.version) < Version(first):
             problems.append(
-                f"{name} {entry.version} is older than {first}, and with it requests are lost, or let in that "
-                f"should not be. Ask for {name}>={first}, or leave it out and the role adds one."
+                f"{name} {entry.version} is older than {first}, which loses requests, or accepts some that it "
+                f"should refuse. Require {name}>={first}, or remove it and the role adds one."
             )
         elif entry and last and beyond(entry.version, last):
             warnings.append(f"{name} {entry.version} is newer than {last}, the last one that was tested.")
@@ -121,19 +121,21 @@ def check(listed: Requirements, added: Iterable[Entry], host: Host, path: Path) 
     if uvicorn and worker and (Version(worker.version) < Version("0.4")) != (Version(uvicorn.version) < WORKERS):
         problems.append(
             f"uvicorn-worker {worker.version} does not fit uvicorn {uvicorn.version}: 0.4 is for uvicorn {WORKERS} and "
-            "later, 0.3 for older ones. Leave uvicorn-worker out and the role adds the one that fits."
+            "later, 0.3 for older ones. Remove uvicorn-worker and the role adds the one that fits."
         )
     for name, holes in HOLES.items():
         version = installed[name].version if name in installed else ""
         if open_ones := [what for mended, what in holes if version and Version(version) < Version(mended)]:
             warnings.append(
-                f"{name} {version} has published holes ({', '.join(open_ones)}). Upgrade to {holes[-1][0]} or later."
+                f"{name} {version} has known vulnerabilities ({', '.join(open_ones)}). "
+                f"Upgrade to {holes[-1][0]} or later."
             )
     if beyond(host.version, PYTHON[1]):
         warnings.append(f"Python {host.python} of the host is newer than {PYTHON[1]}, the last one that was tested.")
     if problems:
         raise InputError(
-            f"gunicorn_fastapi_requirements: {path}: {' '.join(problems)} Then make the list again with: {advice(path)}"
+            f"gunicorn_fastapi_requirements: {path}: {' '.join(problems)} "
+            f"Then make the lock file again with: {advice(path)}"
         )
     return [f"{path}: {warning}" for warning in warnings]
 

@@ -20,14 +20,14 @@ def _other(variable: str, settings: str) -> str:
     return f"set {PREFIX}{variable}: {{{settings}}} instead"
 
 
-SYSTEMD = "systemd does that, in the unit. Leave it out"
-RELEASES = "a release never changes; deploy again instead. Leave it out"
-LISTENS = "systemd listens, and passes its sockets to gunicorn. Leave it out"
+SYSTEMD = "systemd does that, in the unit. Remove it"
+RELEASES = "a release never changes; deploy again instead. Remove it"
+LISTENS = "systemd listens, and passes its sockets to gunicorn. Remove it"
 LOGS = "logging is configured by a file, which wins over it. Set logconfig to one of your own instead"
-STRICT = "this worker has rules of its own for what a request may look like. Leave it out"
+STRICT = "this worker has rules of its own for what a request may look like. Remove it"
 PROXY = "this worker only speaks HTTP, and knows a proxy by its address. Set forwarded_allow_ips instead"
-UNUSED = "this worker does not use it. Leave it out"
-UNHEARD = "this worker never calls it. Leave it out"
+UNUSED = "this worker does not use it. Remove it"
+UNHEARD = "this worker never calls it. Remove it"
 
 GUNICORN: Mapping[str, str] = {
     "bind": _variable("bind"),
@@ -49,20 +49,20 @@ GUNICORN: Mapping[str, str] = {
     "group": SYSTEMD,
     "initgroups": SYSTEMD,
     "umask": SYSTEMD,
-    "chdir": "the application runs in its source. Leave it out",
-    "pythonpath": "the application's modules are in its source or its requirements. Leave it out",
+    "chdir": "the application runs in its source. Remove it",
+    "pythonpath": "the application's modules are in its source or its requirements. Remove it",
     "config": "this is the only configuration of gunicorn. Put what is in the file here",
-    "check_config": "gunicorn would end instead of serving. Leave it out",
-    "print_config": "gunicorn would tell its configuration at each start. Leave it out",
+    "check_config": "gunicorn would exit instead of serving. Remove it",
+    "print_config": "gunicorn would print its configuration at each start. Remove it",
     "reload": RELEASES,
     "reload_engine": RELEASES,
     "reload_extra_files": RELEASES,
-    "spew": "it prints each line of Python that runs. Leave it out",
+    "spew": "it prints each line of Python that runs. Remove it",
     "paste": _variable("app_module"),
     "raw_paste_global_conf": _variable("app_module"),
-    "control_socket": "systemd and the control command do what it is for. Leave it out",
-    "control_socket_mode": "there is no control socket. Leave it out",
-    "control_socket_disable": "there is no control socket. Leave it out",
+    "control_socket": "systemd and the control command do what it is for. Remove it",
+    "control_socket_mode": "there is no control socket. Remove it",
+    "control_socket_disable": "there is no control socket. Remove it",
     "accesslog": LOGS,
     "errorlog": LOGS,
     "capture_output": LOGS,
@@ -71,7 +71,7 @@ GUNICORN: Mapping[str, str] = {
     "syslog_prefix": LOGS,
     "syslog_facility": LOGS,
     "disable_redirect_access_to_syslog": LOGS,
-    "enable_stdio_inheritance": "the journal has all that is printed. Leave it out",
+    "enable_stdio_inheritance": "the journal has all that is printed. Remove it",
 }
 """What the role decides, whatever the worker class."""
 
@@ -169,7 +169,7 @@ def gunicorn_settings(inputs: Mapping[str, Any]) -> str:
     given = inputs[variable]
     if wrong := [name for name in given if not _is_name(name)]:
         return (
-            f"{variable}: {', '.join(map(shown, wrong))} is no setting of gunicorn. Use the names of gunicorn.conf.py, "
+            f"{variable}: {', '.join(map(shown, wrong))} is not a gunicorn setting. Use the names of gunicorn.conf.py, "
             "such as max_requests."
         )
     if refused := _unwritable(variable, given):
@@ -183,16 +183,16 @@ def uvicorn_settings(inputs: Mapping[str, Any]) -> str:
     variable = f"{PREFIX}uvicorn_settings"
     given = inputs[variable]
     if wrong := [name for name in given if not _is_name(name)]:
-        return f"{variable}: {', '.join(map(shown, wrong))} is no option of uvicorn. Use the names of uvicorn.Config."
+        return f"{variable}: {', '.join(map(shown, wrong))} is not a uvicorn option. Use the names of uvicorn.Config."
     if refused := _unwritable(variable, given) or _refusals(variable, given, UVICORN):
         return refused
     for name, values in VALUES.items():
         if name in given and given[name] not in values:
-            return f'{variable}: "{name}": {shown(given[name])} is none of {", ".join(values)}.'
+            return f'{variable}: "{name}": {shown(given[name])} must be one of {", ".join(values)}.'
     root_path = given.get("root_path", "")
     if not (isinstance(root_path, str) and re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", root_path)):
         return (
-            f'{variable}: "root_path": {shown(root_path)} is no prefix of paths. Give one that begins with a slash and '
+            f'{variable}: "root_path": {shown(root_path)} is not a path prefix. Give one that begins with a slash and '
             "ends without one, such as /shop."
         )
     return ""

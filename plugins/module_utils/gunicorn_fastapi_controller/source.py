@@ -41,7 +41,7 @@ class Source:
         if not path.is_dir():
             raise InputError(
                 f"gunicorn_fastapi_app_source: {path} is not a directory on the controller. "
-                "Give the directory that holds the application's source and its list of requirements."
+                "Give the directory that has the application's source and its lock file."
             )
         self.path, self.exclude = path.resolve(), exclude
         self.include: list[Rule] = [git_rule(line, "") for line in include]

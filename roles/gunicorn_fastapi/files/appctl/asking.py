@@ -15,4 +15,4 @@ def read_request(word: str) -> Any:
     try:
         return json.loads(sys.stdin.read(MOST))
     except (ValueError, RecursionError):
-        raise CtlError(f"{word}: the request on standard input is no JSON") from None
+        raise CtlError(f"{word}: the request on standard input is not valid JSON") from None

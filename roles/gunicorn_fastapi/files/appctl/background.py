@@ -31,7 +31,9 @@ def in_the_background(app: App, release: str, words: list[str], wait: float) -> 
                 execute_in_a_unit(app, release, what, words, max(0.0, deadline - time.monotonic()))
                 return
         if time.monotonic() >= deadline:
-            raise CtlError(f"{app.name}: another handover is about to begin, and {what} waited {wait:g} s. Try again")
+            raise CtlError(
+                f"{app.name}: another handover is starting, and {what} timed out after {wait:g} s. Try again"
+            )
         time.sleep(lock.LOOK)  # another one of this moment has begun, and takes the lock
 
 
@@ -58,7 +60,7 @@ def execute_in_a_unit(app: App, release: str, what: str, words: list[str], wait:
         talk.said += done.stdout.splitlines()
     if done.returncode:
         if talk.quiet:
-            raise CtlError(done.stderr.strip() or f"{app.handover} ended with {done.returncode}")
+            raise CtlError(done.stderr.strip() or f"{app.handover} exited with status {done.returncode}")
         sys.exit(done.returncode)
 
 
@@ -95,7 +97,7 @@ def usable(app: App, word: str) -> str:
     """The release that a word means. Raises CtlError when it is not complete."""
     release = releases.resolve(app, word)
     if why := complete.why_not(app, release):
-        raise CtlError(f"release {short(release)} is not complete, and nothing has changed: {why}. Deploy it again")
+        raise CtlError(f"release {short(release)} is incomplete, and nothing has changed: {why}. Deploy it again")
     return release
 
 
@@ -116,7 +118,7 @@ def command_execute(app: App, arguments: argparse.Namespace) -> None:
             handover.settle(app)
         except (CtlError, OSError) as failure:
             # The release that comes now is the way out.
-            talk.say(app, f"{app.service} does not come up: {failure}", releases.current(app), error=True)
+            talk.say(app, f"{app.service} does not start: {failure}", releases.current(app), error=True)
         try:
             usable(app, release)  # whoever had the lock may have removed it
             take_turn(app, release, arguments)
@@ -131,9 +133,9 @@ def take_turn(app: App, release: str, arguments: argparse.Namespace) -> None:
     if not (arguments.again or change.moves) and handover.is_settled(app, release):
         if change.differs:
             change.write()
-            talk.say(app, "the addresses have their new properties, and none was closed for it", release)
+            talk.say(app, "the addresses have their new settings, and none was closed for it", release)
         else:
-            talk.say(app, f"release {short(release)} is active by that", release)
+            talk.say(app, f"release {short(release)} was activated when the interrupted deploy was completed", release)
     elif arguments.preflight_only:
         handover.preflight(app, release)
     else:
@@ -153,7 +155,7 @@ def command_settled(app: App, arguments: argparse.Namespace) -> dict[str, object
 
 def command_settle(app: App, _: argparse.Namespace) -> None:
     """Clear up after an interrupted handover."""
-    with lock.lock(app, "the clearing up after a handover"):
+    with lock.lock(app, "the cleanup after a handover"):
         handover.settle(app)
 
 
@@ -164,7 +166,7 @@ def add_lock_wait(command: argparse.ArgumentParser) -> None:
 
 
 def add_handover(command: argparse.ArgumentParser) -> None:
-    command.add_argument("release", help="its id, the beginning of it, or current or previous")
+    command.add_argument("release", help="its id, a prefix of it, or current or previous")
     command.add_argument("--again", action="store_true", help="even if it is active already")
     add_addresses(command)
     add_lock_wait(command)

@@ -42,7 +42,7 @@ def command_backoff(app: App, _: argparse.Namespace) -> None:
         often = "once" if failures == 1 else f"{failures} times in a row"
         when = f"in {wait} s" if wait else "now"
         current = releases.current(app)
-        talk.tell(app, f"{app.service} has failed {often}. It is tried again {when}. {why}", current, error=True)
+        talk.tell(app, f"{app.service} has failed {often}. Restarting {when}. {why}", current, error=True)
         time.sleep(wait)
 
 

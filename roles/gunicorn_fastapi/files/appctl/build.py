@@ -91,7 +91,7 @@ def build(app: App, request: Request) -> bool:
     if not why:
         return False
     if app.release(release).exists():
-        talk.say(app, f"release {short(release)} is not complete, so it is built again: {why}", release)
+        talk.say(app, f"release {short(release)} is incomplete, so it is rebuilt: {why}", release)
     clear(app)
     with _workshop(app) as work:
         unpack.unpack(app.incoming / request.archive, release, work / "release")
@@ -116,7 +116,7 @@ def build(app: App, request: Request) -> bool:
         _put_in_place(app, work, request, reused)
     why = complete.why_not(app, release)
     if why:
-        raise CtlError(f"release {short(release)} was built and is not complete: {why}")
+        raise CtlError(f"release {short(release)} was built but is incomplete: {why}")
     return True
 
 

@@ -61,7 +61,7 @@ def parser(name: str, asked: str) -> argparse.ArgumentParser:
         shown = {} if command.hidden else {"help": summary}
         sub = commands.add_parser(word, description=summary, **shown)
         sub.set_defaults(function=function, needs_root=command.needs_root, name=word)
-        sub.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+        sub.add_argument("--json", action="store_true", help="print JSON instead of lines")
         if command.arguments:
             getattr(module, command.arguments)(sub)
     return top
@@ -88,7 +88,7 @@ def main(name: str, words: list[str] | None = None) -> None:
         reason = disk.told(failure) if isinstance(failure, OSError) else str(failure)
         if not isinstance(failure, (CtlError, OSError)):
             # A fault of ours. Its place is told, and not by Python, which would show a text of the application's raw.
-            reason = f"this is a fault of {name}ctl, please report it:\n{traceback.format_exc()}"
+            reason = f"this is a bug in {name}ctl, please report it:\n{traceback.format_exc()}"
         if arguments.json:
             print(json.dumps(safe({"changed": False, "failed": True, "reason": reason, "said": talk.said})))
             sys.exit(1)

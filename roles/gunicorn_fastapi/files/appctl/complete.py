@@ -38,7 +38,7 @@ def why_not(app: App, release: str, thorough: bool = False) -> str:
             changed = unpack.changed_files(directory, manifest)
             if changed:
                 more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
-                why = f"{directory / changed[0]} is not what was sent{more}"
+                why = f"{directory / changed[0]} differs from what was deployed{more}"
         why = why or virtualenv(app, (directory / "venv").resolve().name, memory, thorough)
         why = why or _credentials(app, release, memory)
         if not why:
@@ -55,14 +55,14 @@ def virtualenv(app: App, name: str, memory: "Memory", thorough: bool = False) ->
         python = str((directory / "bin/python").readlink())
         facts = tree.facts(directory)
         if facts is None:
-            return "" if os.access(python, os.X_OK) else f"its interpreter {python} is gone"
+            return "" if os.access(python, os.X_OK) else f"its interpreter {python} is missing"
         if python != facts["executable"]:
             return f"{directory}/bin/python is not the interpreter that it was built for"
         mark = interpreter.mark(python)
     except OSError as error:
-        return f"its virtualenv is not whole: {error.filename}: {error.strerror}"
+        return f"its virtualenv is damaged: {error.filename}: {error.strerror}"
     except (CtlError, KeyError) as failure:
-        return f"its virtualenv is not whole: {failure}"
+        return f"its virtualenv is damaged: {failure}"
     if mark != facts["mark"] and not memory.knows(f"interpreter {name}", str(mark)):
         # It was updated in place. That changes nothing as long as it is of the same minor version.
         try:
@@ -88,7 +88,7 @@ def _credentials(app: App, release: str, memory: "Memory") -> str:
     try:
         key = credentials.key([path for _, path in wanted])
     except OSError as error:
-        return f"the credential {error.filename} is gone"
+        return f"the credential {error.filename} is missing"
     if memory.knows(f"credentials {release}", key):
         return ""
     why = credentials.undecryptable(wanted)

@@ -20,7 +20,7 @@ def encrypt(secrets: dict[str, str], directory: Path) -> None:
     directory.mkdir(mode=0o700)
     for name, secret in secrets.items():
         if not NAME.fullmatch(name):
-            raise CtlError(f"gunicorn_fastapi_credentials: {name!r} is no name of a file")
+            raise CtlError(f"gunicorn_fastapi_credentials: {name!r} is not a valid file name")
         path = directory / name
         run("systemd-creds", "encrypt", "--with-key=host", f"--name={name}", "-", str(path), stdin=secret)
         path.chmod(0o600)

@@ -50,9 +50,9 @@ def sync_directory(path: Path) -> None:
 
 
 NEXT = {
-    errno.ENOSPC: "Make room there, and try again",
-    errno.EDQUOT: "Make room there, and try again",
-    errno.EROFS: "Have it mounted writable (findmnt --target shows by what), and try again",
+    errno.ENOSPC: "Free disk space there, and try again",
+    errno.EDQUOT: "Free disk space there, and try again",
+    errno.EROFS: "Remount it writable (findmnt --target shows the mount), and try again",
 }
 """What to do about an error of the disk."""
 
@@ -60,7 +60,7 @@ NEXT = {
 def told(error: OSError) -> str:
     """An error as an operator needs it: the thing, the reason, and the next step."""
     what = f"{error.filename}: " if error.filename is not None else ""
-    step = NEXT.get(error.errno or 0, "Clear that up, and try again")
+    step = NEXT.get(error.errno or 0, "Fix that, and try again")
     return f"{what}{error.strerror or type(error).__name__}. {step}"
 
 
@@ -89,7 +89,7 @@ def spare(place: int | Path, what: str, size: int = 0) -> None:
         where = Path(f"/proc/self/fd/{place}").readlink() if isinstance(place, int) else place
         raise CtlError(
             f"{what} needs {(size + ROOM) // 2**20} MiB, and {free // 2**20} MiB are free on the disk of {where}. "
-            "Make room there, and try again"
+            "Free disk space there, and try again"
         )
 
 

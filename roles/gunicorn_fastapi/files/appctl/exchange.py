@@ -145,23 +145,23 @@ def likely_cause(status: int, location: str, path: str, host: str) -> str:
     name = host.removeprefix("https://")
     if status in (400, 421):
         return (
-            f"Perhaps the application does not accept the host {name}, as with TrustedHostMiddleware. "
+            f"Possibly the application does not accept the host {name}, as with TrustedHostMiddleware. "
             "Set gunicorn_fastapi_health_host to one that it does"
         )
     if 300 <= status < 400:
         scheme, separator, rest = location.partition("://")
         target, _, where = rest.partition("/") if separator else (name, "", location.lstrip("/"))
         if scheme.lower() == "https" and name == host:
-            return f"The application wants https. Set gunicorn_fastapi_health_host: https://{target or name}"
+            return f"The application requires HTTPS. Set gunicorn_fastapi_health_host: https://{target or name}"
         if f"/{where}" != path and f"/{where}".rstrip("/") == path.rstrip("/"):
             return f"The path is /{where}. Set gunicorn_fastapi_health_path to it"
         if separator and target != name:
-            return f"The application wants the host {target}. Set gunicorn_fastapi_health_host to it"
-        return "Perhaps the path needs a login. Set gunicorn_fastapi_health_path to one that needs none"
+            return f"The application redirects to the host {target}. Set gunicorn_fastapi_health_host to it"
+        return "Possibly the path requires authentication. Set gunicorn_fastapi_health_path to one without"
     causes = {
-        401: "The path needs a login. Set gunicorn_fastapi_health_path to one that needs none",
-        403: "The path needs a login. Set gunicorn_fastapi_health_path to one that needs none",
-        404: "The application has no such path. Set gunicorn_fastapi_health_path to one that it has",
-        405: "The path takes no GET. Set gunicorn_fastapi_health_path to one that does",
+        401: "The path requires authentication. Set gunicorn_fastapi_health_path to one without",
+        403: "The path requires authentication. Set gunicorn_fastapi_health_path to one without",
+        404: "The application does not have this path. Set gunicorn_fastapi_health_path to one that it has",
+        405: "The path does not accept GET. Set gunicorn_fastapi_health_path to one that does",
     }
     return causes.get(status, "")

@@ -115,7 +115,7 @@ def fetch(
         (app.cache, TEMPORARY),
     )  # fmt: skip
     if code:
-        raise CtlError((err.strip() or out.strip() or f"uv ended with {code}") + _advice(code))
+        raise CtlError((err.strip() or out.strip() or f"uv exited with status {code}") + _advice(code))
     if install:
         own = frozenset({".lock", ".gitignore", "CACHEDIR.TAG", "pyvenv.cfg", *_links(python)})
         tree.copy(app.cache / virtualenv, work / "virtualenv", own)
@@ -136,7 +136,7 @@ def _fetch_uv(app: App, uv: Uv, index: list[str], work: Path) -> None:
     disks = app.cache, TEMPORARY
     code, _, err = sandbox.confined(unit(app), ["/bin/sh", "-c", command], confined_by, uv.list, MOST, disks)
     if code:
-        raise CtlError(f"uv {uv.version} could not be installed: {err.strip() or f'pip ended with {code}'}")
+        raise CtlError(f"uv {uv.version} could not be installed: {err.strip() or f'pip exited with status {code}'}")
     tree.copy(app.cache / TOOL, work / "uv")
     TOOLS.mkdir(parents=True, exist_ok=True)
     TOOLS.chmod(0o755)
@@ -215,7 +215,7 @@ def _forget_caches(app: App, made: Path) -> None:
 
 def _advice(code: int) -> str:
     """What the end of a build's unit means, where its own words do not tell."""
-    return f" (it was ended after {MOST:g} s)" if code in (143, 137) else ""
+    return f" (it was killed after {MOST:g} s)" if code in (143, 137) else ""
 
 
 def join(*words: object) -> str:

@@ -27,8 +27,8 @@ def preflight(app: App, release: str) -> None:
             if stops_first(app, release):
                 talk.say(
                     app,
-                    f"release {short(release)}: can be imported ({took}). It must not run beside another "
-                    "(gunicorn_fastapi_handover), so it is started only in the place of the former one",
+                    f"release {short(release)}: imported in {took}. It must not run twice (gunicorn_fastapi_handover), "
+                    "so it starts only when the previous release has stopped",
                     release,
                 )
             else:
@@ -56,8 +56,8 @@ def too_large(app: App, release: str) -> str:
     if not isinstance(reckoned, int) or taken <= reckoned:
         return ""
     return (
-        f"warning: release {short(release)}: a worker takes {taken} MiB before its first request, and "
-        f"gunicorn_fastapi_worker_memory reckons with {reckoned}. Set it to what a worker takes under load, "
+        f"warning: release {short(release)}: a worker uses {taken} MiB before its first request, and "
+        f"gunicorn_fastapi_worker_memory expects {reckoned}. Set it to what a worker takes under load, "
         "so that no more workers are started than memory holds"
     )
 
@@ -76,7 +76,7 @@ def serving(app: App) -> str:
     """What serves just now, in words."""
     current = releases.current(app)
     if not current:
-        return "no client ever saw it"
+        return "no client ever reached it"
     try:
         state = systemd.show(app.service, "ActiveState")["ActiveState"]
         running = releases.running(app, app.service)
@@ -105,7 +105,7 @@ def switch(app: App, release: str, replacement: Replacement, change: Change) -> 
         try:
             opened = change.undo()
         except (CtlError, OSError) as other:  # the service comes first, and the next handover settles the addresses
-            moved = f"\nIts former addresses could not be put back: {other}"
+            moved = f"\nIts previous addresses could not be restored: {other}"
         run("systemctl", "daemon-reload", check=False)
         told = f"release {short(release)}: {app.service} failed"
         words = f"{str(failure) or type(failure).__name__}{moved}"
@@ -116,7 +116,7 @@ def switch(app: App, release: str, replacement: Replacement, change: Change) -> 
             change.undone()
         except CtlError as second:
             raise CtlError(
-                f"{told}: {words}\nand does not come up on {short(releases.current(app))} either: {second}"
+                f"{told}: {words}\nand does not start on {short(releases.current(app))} either: {second}"
             ) from failure
         raise CtlError(f"{told} on it and serves {short(releases.current(app))} again: {words}") from failure
     releases.point(app)
@@ -129,7 +129,7 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
     begin, since = time.monotonic(), time.time()
     outcome, why = "failed", ""
     beside = []
-    way = f"from {short(before) or 'nothing'} to {short(release)}"
+    way = f"from {short(before)} to {short(release)}" if before else f"to {short(release)} (first deployment)"
     talk.say(app, f"handover {way} begins", release)
     try:
         # First what takes room on the disk.
@@ -169,7 +169,7 @@ def first_words(app: App, since: float, beside: Sequence[exchange.Answer]) -> st
     try:
         return watch.trouble(app, counting.requests([*beside, *counting.answers(app, MAIN)]), since).words()
     except Exception as error:  # noqa: BLE001 (what is told decides nothing)
-        return f"its first words could not be read: {type(error).__name__}: {error}"
+        return f"its first log lines could not be read: {type(error).__name__}: {error}"
 
 
 def record(app: App, before: str, after: str, outcome: str, reason: str, seconds: float | None) -> None:
@@ -217,7 +217,7 @@ def settle(app: App) -> None:
         verb = "start" if releases.running(app, app.service) == current else "restart"
         start(app.service, verb)
         remove(app, CANDIDATE)
-        talk.say(app, f"an interrupted handover was settled: {app.service} serves {short(current)}", current)
+        talk.say(app, f"an interrupted handover was completed: {app.service} serves {short(current)}", current)
     # After a loss of power this may be all that is left to do.
     if not releases.is_pointed(app):
         releases.point(app)

@@ -116,5 +116,5 @@ def sandbox_hint(reason: str, said: Sequence[str] = (), name: str = "NAME") -> s
     around = "\n".join([*(line[:LONG] for line in said[-LINES:]), reason])
     for hint in HINTS:
         if hint.reason.search(reason) and hint.around.search(around):
-            return f" (maybe the sandbox denies that: {hint.text})".replace("NAME", name)
+            return f" (possibly blocked by the sandbox: {hint.text})".replace("NAME", name)
     return ""

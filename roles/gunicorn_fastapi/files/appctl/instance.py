@@ -74,7 +74,7 @@ def instance(app: App, release: str, kind: str, more: str = "") -> Iterator[str]
         if up or kind == PREFLIGHT or not systemd.active(service):
             remove(app, kind)
         else:
-            talk.say(app, f"{app.service} is not up, so {service} goes on serving", release, error=True)
+            talk.say(app, f"{app.service} is not up, so {service} keeps serving", release, error=True)
 
 
 def remove(app: App, kind: str) -> None:

@@ -58,7 +58,7 @@ def tried(app: App, path: str, unit_texts: list[str]) -> Interpreter:
             return Interpreter(str(version), str(executable))
     except (ValueError, TypeError, RecursionError):
         pass
-    why = obstacle(path) or (err.strip().rsplit("\n", 1)[-1] if err.strip() else f"it ended with {code}")
+    why = obstacle(path) or (err.strip().rsplit("\n", 1)[-1] if err.strip() else f"it exited with status {code}")
     raise CtlError(f"the interpreter {path} does not run as the application: {why}. {REMEDY}")
 
 

@@ -29,7 +29,7 @@ def command_list(app: App, _: argparse.Namespace) -> list[dict[str, Any]]:
         }
         rows.append(row)
         state = row["role"] or ("served" if row["served"] else "never served")
-        damage = f", not complete: {row['incomplete']}" if row["incomplete"] else ""
+        damage = f", incomplete: {row['incomplete']}" if row["incomplete"] else ""
         talk.out(f"{short(release)}  {row['built']}  {row['size'] / 2**20:5.0f} MiB  {state}{damage}")
     return rows
 

@@ -116,12 +116,12 @@ def _acquire(app: App, what: str, wait: float, before: float) -> int:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps({"who": by(), "what": what, "since": now}).encode(), 0)
                 return descriptor
-            os.close(descriptor)  # an uninstallation has removed it meanwhile
+            os.close(descriptor)  # an uninstall has removed it meanwhile
             continue
         if time.monotonic() >= deadline:
             raise CtlError(
-                f"{app.name}: {_words(app)} is under way, and {what} waited {round(before + wait, 1):g} s. "
-                "Wait until it is over, or allow more time (gunicorn_fastapi_lock_wait)"
+                f"{app.name}: {_words(app)} is in progress, and {what} timed out after {round(before + wait, 1):g} s. "
+                "Wait until it is finished, or raise gunicorn_fastapi_lock_wait"
             )
         if not told:
             talk.out(f"{what} waits for {_words(app)}, at most {round(wait, 1):g} s")

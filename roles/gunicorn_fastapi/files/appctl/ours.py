@@ -168,18 +168,17 @@ class Ours:
             there = f", and is there already ({', '.join(foreign)})" if foreign else ""
             return (
                 f"{self.name} is a name of the system or of a well-known package{there}. "
-                "Give the application a name of its own, such as shop"
+                "Choose another name for the application, such as shop"
             )
         if not foreign:
             return ""
-        told = f"{self.name} is taken on this host: {', '.join(foreign)}. Nothing shows that this role made "
-        told += "that. " if len(foreign) == 1 else "these. "
+        told = f"{self.name} is taken on this host: {', '.join(foreign)}, not managed by this role. "
         if foreign == [f"directory /var/lib/{self.name}"]:
             # An uninstallation by a version that kept no record.
             record = json.dumps({"made": [f"/var/lib/{self.name}"]})
             return (
-                f"{told}Choose another name, or move it away. If the application itself wrote it, before it was "
-                f"uninstalled, say so: echo '{record}' | sudo install -D -m 644 /dev/stdin {self.record}"
+                f"{told}Choose another name, or move it away. If the application itself wrote it before it was "
+                f"uninstalled, record that: echo '{record}' | sudo install -D -m 644 /dev/stdin {self.record}"
             )
         return f"{told}Choose another name, or remove what is in the way"
 

@@ -76,13 +76,13 @@ def differences(listed: list[dict[str, Any]], there: list[tuple[str, str]]) -> l
     for name, version in there:
         versions = [canonical(listed_one) for listed_one in allowed.get(name, ())]
         if name not in allowed:
-            said.append(f"{name} {version} is installed and not in the list")
+            said.append(f"{name} {version} is installed but not in the lock file")
         elif canonical(version) not in versions and "" not in versions:
-            said.append(f"{name} {version} is installed and the list has {' or '.join(sorted(allowed[name]))}")
+            said.append(f"{name} {version} is installed, and the lock file has {' or '.join(sorted(allowed[name]))}")
     names = [name for name, _ in there]
     said += [f"{name} is installed {names.count(name)} times" for name in sorted(set(names)) if names.count(name) > 1]
     wanted = {normalized(str(entry["name"])) for entry in listed if not entry["condition"]}
-    said += [f"{name} is in the list and not installed" for name in sorted(wanted - set(names))]
+    said += [f"{name} is in the lock file but not installed" for name in sorted(wanted - set(names))]
     return said
 
 
@@ -91,6 +91,6 @@ def check(listed: list[dict[str, Any]], site: Path) -> None:
     said = differences(listed, installed(site))
     if said:
         raise CtlError(
-            f"what was installed is not what the list of requirements says: {'; '.join(said)}. Look in the list for "
+            f"what was installed differs from the lock file: {'; '.join(said)}. Look in it for "
             "lines that hide others, such as a comment that ends with a backslash"
         )

@@ -49,7 +49,7 @@ def recycle(pid: int, timeout: float) -> None:
         while former & children(pid) and not main.has_ended():
             if time.monotonic() >= deadline:
                 left = len(former & children(pid))
-                raise CtlError(f"{left} of the former workers did not leave within {timeout:g} s")
+                raise CtlError(f"{left} of the old workers did not exit within {timeout:g} s")
             time.sleep(0.1)
 
 
@@ -77,9 +77,9 @@ class Workers:
     def failure(self, path: str) -> str:
         """What is wrong with them, in words; empty as long as they may come up."""
         if self.dead >= DEATHS:
-            return f"{self.dead} workers died one after the other before {path} was answered"
+            return f"{self.dead} workers crashed in a row before {path} was answered"
         if self.dead and time.monotonic() - self._complete_at > REPLACED:
-            return f"a worker ended before {path} was answered, and gunicorn gave up"
+            return f"a worker exited before {path} was answered, and gunicorn gave up"
         return ""
 
 
@@ -95,7 +95,7 @@ def probe(address: Path, path: str, timeout: float, pid: int, kill: bool = True,
         with own_main(pid) as main:
             return Probe(main, address, path, host).wait(timeout, kill)
     except ProcessLookupError:
-        raise CtlError(f"gunicorn ended before {path} was answered") from None
+        raise CtlError(f"gunicorn exited before {path} was answered") from None
 
 
 class Probe:
@@ -145,7 +145,7 @@ class Probe:
         try:
             self._exchange = Exchange(self._address, self._path, self._host)
         except BlockingIOError:
-            self._last = "too many others are waiting"
+            self._last = "its queue is full"
         except OSError as error:
             self._last = f"{self._address}: {error.strerror}"
 
@@ -172,7 +172,7 @@ class Probe:
                 details(answer, self._path, self._host),
             )
         if judged != HEALTHY:
-            self._last = f"last answer {status}" if status else "the connection was closed without an answer"
+            self._last = f"last answer {status}" if status else "the connection was closed without a response"
             return False
         ready, wanted = answer.workers or (0, 0)
         if not answer.all_ready or len(self._workers.alive) < wanted:

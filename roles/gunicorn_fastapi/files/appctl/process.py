@@ -61,7 +61,7 @@ def run(
             break
         if not said:
             said = True
-            print(f"systemd cannot be reached just now, asking again for {PATIENCE:g} s", file=sys.stderr, flush=True)
+            print(f"systemd cannot be reached, retrying for {PATIENCE:g} s", file=sys.stderr, flush=True)
         time.sleep(0.5)
     if check and status:
         raise CtlError(f"{' '.join(command)}: {errors.strip() or how_it_ended(status)}")
@@ -99,7 +99,7 @@ def finish(
             process.wait(max(0.0, deadline - time.monotonic()))
         if printed or process.returncode is None:
             raise LateError(
-                f"{' '.join(command)}: no end within {timeout:g} s, so it was killed. Is the host overloaded?"
+                f"{' '.join(command)}: timed out after {timeout:g} s and was killed. Is the host overloaded?"
             )
     return process.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
 

@@ -39,5 +39,5 @@ def running(app: App) -> set[str]:
 
 
 def add_prune(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--keep", type=int, default=5, metavar="N", help="releases that stay, at least 2")
+    command.add_argument("--keep", type=int, default=5, metavar="N", help="releases to keep, at least 2")
     add_lock_wait(command)

@@ -35,7 +35,7 @@ ACCESS = re.compile(r'.{0,200}"[A-Z]{1,16} \S{1,4096} HTTP/\d\.\d" [1-4]\d\d\b')
 # What gunicorn says when it ends because of a worker is no reason: the worker has told.
 CONSEQUENCE = re.compile(
     r"gunicorn\.errors\.HaltServer|(.* - )?CRITICAL - root - Uncaught exception"
-    r"|.* gunicorn\.error - (Shutting down|Reason|Workers have died|Worker \(pid:\d+\) exited)"
+    r"|.* gunicorn\.error - (Shutting down|Reason|Workers have crashed|Worker \(pid:\d+\) exited)"
 )
 SETTING = re.compile(r"Invalid value for \w+: ")
 EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Fault)\b")

@@ -29,17 +29,17 @@ def names(app: App) -> list[str]:
 
 
 def manifest(app: App, release: str) -> dict[str, Any]:
-    """What a release was built from. Raises CtlError when there is no such release, or it cannot be read."""
+    """What a release was built from. Raises CtlError when no such release, or it cannot be read."""
     path = app.release(release) / "manifest.json"
     try:
         found = json.loads(disk.read_bounded(path, unpack.MANIFEST_MAX))
     except FileNotFoundError:
         known = ", ".join(short(name) for name in names(app)) or "none"
-        raise CtlError(f"release {short(release)}: there is no such release on this host. There are: {known}") from None
+        raise CtlError(f"release {short(release)}: no such release on this host. Available: {known}") from None
     except (OSError, ValueError) as error:
         raise CtlError(f"release {short(release)}: {path} cannot be read: {error}. Deploy it again") from None
     if not isinstance(found, dict):
-        raise CtlError(f"release {short(release)}: {path} holds no manifest. Deploy it again")
+        raise CtlError(f"release {short(release)}: {path} is not a manifest. Deploy it again")
     return found
 
 
@@ -105,10 +105,7 @@ def resolve(app: App, word: str) -> str:
     if word == "previous":
         found = previous(app)
         if not found:
-            raise CtlError(
-                f"{app.name}: no other release was active on this host, so there is none to go back to. "
-                f"See them with: {app.name}ctl list"
-            )
+            raise CtlError(f"{app.name}: no previous release to roll back to. Releases: {app.name}ctl list")
         return found
     if word == "current":
         found = current(app)
@@ -116,13 +113,13 @@ def resolve(app: App, word: str) -> str:
             raise CtlError(f"{app.name}: no release is active. Deploy one first")
         return found
     if not ID.fullmatch(word):
-        raise CtlError(f"release {word}: that is no id of a release. Give one that {app.name}ctl list shows")
+        raise CtlError(f"release {word}: not an id of a release. Choose one from: {app.name}ctl list")
     matches = [release for release in names(app) if release.startswith(word)]
     if len(matches) == 1:
         return matches[0]
     if len(matches) > 1:
         raise CtlError(
-            f"release {word}: {len(matches)} releases begin like that. There are: "
+            f"release {word}: {len(matches)} releases have ids that begin like that. Available: "
             + ", ".join(short(name) for name in names(app))
         )
     manifest(app, word)

@@ -47,4 +47,4 @@ def resolve(app: App, uv: fetch.Uv, python: Interpreter, text: str, index: list[
     finally:
         tree.remove(work)
     if code:
-        raise CtlError(err.strip() or out.strip() or f"uv ended with {code}")
+        raise CtlError(err.strip() or out.strip() or f"uv exited with status {code}")

@@ -26,15 +26,15 @@ def asked(app: App) -> tuple[str, list[exchange.Answer]]:
     try:
         path, host, answer = counting.ask(app, MAIN)
     except PermissionError:
-        return "unknown, asking it needs root", []
+        return "unknown, the health check needs root", []
     except (OSError, CtlError) as error:
-        return f"not to be asked ({error})", []
+        return f"health check failed to connect ({error})", []
     took = (time.monotonic() - begin) * 1000
     if not answer.status:
         return f"{path} does not answer within {counting.WAIT:g} s", []
     said = f"{path} answers {answer.status} in {took:.0f} ms"
     if exchange.verdict(answer.status) != exchange.HEALTHY:
-        said += f", so it is not healthy {exchange.details(answer, path, host)}"
+        said += f", unhealthy {exchange.details(answer, path, host)}"
     return said, [answer]
 
 
@@ -52,7 +52,7 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
     is_root = os.geteuid() == 0
     up = unit["ActiveState"] == "active"
     failed = {} if up else backoff.failed_before(app)
-    health, answers = asked(app) if up else ("the service is not up", [])
+    health, answers = asked(app) if up else ("the service is not running", [])
     candidate = releases.running(app, app.instance_service(CANDIDATE))
     requests = counting.requests(answers + (counting.answers(app, CANDIDATE) if candidate else []))
     handovers, damaged = history.read(app.history) if is_root else ([], 0)
@@ -111,7 +111,7 @@ def words(state: dict[str, Any]) -> list[str]:
         before, after = short(str(entry.get("from") or "-")), short(str(entry.get("to")))
         lines.append(f"  {entry.get('time')}  {before:12} -> {after}  {entry.get('outcome')} {entry.get('reason')}")
     if state["damaged"]:
-        lines.append(f"  history   {state['damaged']} damaged lines are left out of it")
+        lines.append(f"  history   {state['damaged']} damaged lines are skipped")
     return lines
 
 
@@ -119,5 +119,5 @@ def next_try(state: dict[str, Any]) -> str:
     """When the service is tried again, if that is still to come."""
     at = state["next_try"] or 0
     if at <= time.time():
-        return "it is being tried now"
-    return f"the next try is at {datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec='seconds')}"
+        return "restarting now"
+    return f"next restart at {datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec='seconds')}"

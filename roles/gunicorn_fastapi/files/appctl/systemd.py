@@ -54,7 +54,7 @@ def exposure(*unit: str) -> float:
     text = run("systemd-analyze", "security", "--no-pager", *unit)
     match = re.search(r"Overall exposure level for [^\s:]{1,300}: (\d{1,2}\.\d)", text)
     if not match:
-        raise CtlError(f"systemd-analyze security {' '.join(unit)} told no exposure level")
+        raise CtlError(f"systemd-analyze security {' '.join(unit)} reported no exposure level")
     return float(match.group(1))
 
 

@@ -60,7 +60,7 @@ def _opened(path: str | Path, directory: int | None = None) -> Iterator[int]:
 def _copy(old: int, new: int, here: PurePosixPath, skip: frozenset[str], copied: _Copied) -> None:
     """Copy what is in one directory into another, both by their descriptors."""
     if len(here.parts) > MOST_LEVELS:
-        raise CtlError(f"{here}: more than {MOST_LEVELS} directories in each other were built")
+        raise CtlError(f"{here}: more than {MOST_LEVELS} nested directories were built")
     with os.scandir(old) as found:  # and not all at once, for there may be millions
         names = sorted(entry.name for entry in itertools.islice(found, MOST_FILES + 1 - copied.files))
     copied.files += len(names)
@@ -81,7 +81,7 @@ def _copy(old: int, new: int, here: PurePosixPath, skip: frozenset[str], copied:
         elif stat.S_ISLNK(mode):
             link = os.readlink(name, dir_fd=old)
             if not _stays_inside(here, link):
-                raise CtlError(f"{path}: what was built has a link that leads out, to {link}")
+                raise CtlError(f"{path}: what was built has a link to a place outside, {link}")
             os.symlink(link, name, dir_fd=new)
         else:
             raise CtlError(f"{path}: what was built is neither a file nor a directory")
@@ -161,7 +161,7 @@ def facts(top: Path) -> Facts | None:
     except (OSError, ValueError, RecursionError) as error:
         raise CtlError(f"{top / SEAL} cannot be read: {error}") from None
     if not isinstance(found, dict):
-        raise CtlError(f"{top / SEAL} holds no seal")
+        raise CtlError(f"{top / SEAL} is not a seal")
     return found
 
 
@@ -183,7 +183,7 @@ def broken(top: Path) -> str:
     now = f"has {there[path][1]} bytes of {size}" if path in there else "is missing"
     if path in there and there[path][1] == size:
         now = "has another mode or target"
-    more = f", and {len(other) - 1} more are not as they were built" if len(other) > 1 else ""
+    more = f", and {len(other) - 1} more differ from what was built" if len(other) > 1 else ""
     return f"{top / path} {now}{more}"
 
 

@@ -34,7 +34,7 @@ class Found(NamedTuple):
 def command_uninstall(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     """Remove the application from this host. What it has written stays, unless --remove-state is given."""
     ours = Ours(app.name, app.base)
-    with lock.lock(app, "the uninstallation", arguments.lock_wait):
+    with lock.lock(app, "the uninstall", arguments.lock_wait):
         found = look(app, ours)
         ours.add(*found.made)  # a version without records made it, maybe; the second run of this may need it
         answering_before = answering.listeners(found.public)
@@ -42,7 +42,7 @@ def command_uninstall(app: App, arguments: argparse.Namespace) -> dict[str, obje
         still = answering.holders(answering_before)
         remove(app, ours, found, arguments.remove_state)
     for line in still:
-        talk.out(f"warning: {line}, to which the application has passed it. End that process", error=True)
+        talk.out(f"warning: {line}, which got it from the application. Stop that process", error=True)
     for line in what_stays(app, ours):
         talk.out(line)
     return {"changed": True}
@@ -55,8 +55,8 @@ def look(app: App, ours: Ours) -> Found:
     foreign = ours.foreign()
     if foreign:
         raise CtlError(
-            f"{app.name}: nothing was removed. There is {', '.join(foreign)}, and nothing shows that this role made "
-            "that. Remove it by hand, or give the name of the application"
+            f"{app.name}: nothing was removed. This role does not manage {', '.join(foreign)}. "
+            "Remove it by hand, or give the name of the application"
         )
     places = [app.base / thing.lstrip("/") for thing in there if "/systemd/" in thing]
     additions = [path for path in places if path.suffix == ".d" and app.system in path.parents]
@@ -64,12 +64,14 @@ def look(app: App, ours: Ours) -> Found:
     others = strangers(app, [path.name for path in units])
     if others:
         raise CtlError(
-            f"{app.name}: nothing was removed. As the application's user, or within its limits, there runs "
-            f"{', '.join(others)}. Stop that first"
+            f"{app.name}: nothing was removed. {', '.join(others)} still runs as the application's user, or within its "
+            "limits. Stop it first"
         )
     for link in (app.root, ours.state):
         if link.is_symlink() and link.lstat().st_uid != ours.owner:
-            raise CtlError(f"{app.name}: nothing was removed. {link} is a link that root has not made. Remove it first")
+            raise CtlError(
+                f"{app.name}: nothing was removed. {link} is a link that root did not create. Remove it first"
+            )
     public = [a for held in addresses.layout(app, opening.units(app)).values() for a in held]
     return Found(made, units, additions, public)
 
@@ -123,9 +125,7 @@ def remove(app: App, ours: Ours, found: Found, state: bool) -> None:
         try:
             step()
         except OSError as error:
-            raise CtlError(
-                f"{app.name}: {path} could not be removed: {error}. Clear that up, and uninstall again"
-            ) from None
+            raise CtlError(f"{app.name}: {path} could not be removed: {error}. Fix that, and uninstall again") from None
     names = sorted({path.name for path in found.units if path.suffix != ".d"})
     run("systemctl", "daemon-reload")
     if names:
@@ -173,7 +173,7 @@ def whole(path: Path) -> None:
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
-        talk.out(f"{path} is a mount point, and stays. It is empty now")
+        talk.out(f"{path} is a mount point, so it is kept, empty")
 
 
 def empty(root: Path) -> None:
@@ -187,7 +187,7 @@ def empty(root: Path) -> None:
         with contextlib.suppress(OSError):  # it is a mount point, or has something else in it
             target.rmdir()
         if target.exists() and os.listdir(target):  # noqa: PTH208 (names alone)
-            talk.out(f"{target}, to which {root} was a link, stays: it has other things in it")
+            talk.out(f"{target}, to which {root} was a link, is kept: it has other files")
     root.unlink()
 
 
@@ -229,22 +229,24 @@ def remove_user(app: App, ours: Ours, made: list[str]) -> None:
 
 def what_stays(app: App, ours: Ours) -> list[str]:
     """What is left on the host, in words."""
-    lines = [f"{app.name} is removed"]
+    lines = [f"{app.name} removed"]
     for thing in ours.made() or []:
-        why = "made by hand"
+        why = "created by an operator"
         if thing == f"/var/lib/{app.name}":
-            why = "what it has written (--remove-state, or -e remove_state=true, removes it)"
+            why = "data of the application (--remove-state, or -e remove_state=true, removes it)"
         if os.listdir(app.base / thing.lstrip("/")):  # noqa: PTH208 (names alone)
-            lines.append(f"{thing} stays: {why}")
+            lines.append(f"kept: {thing}, {why}")
     others = sorted(path.stem for path in ours.record.parent.glob("*.json") if path != ours.record)
     users = f"{', '.join(others)} may use them" if others else "no application on record uses them"
     shared = [app.base / "usr/local/lib/gunicorn_fastapi", app.base / "var/cache/gunicorn_fastapi"]
     there = [str(path) for path in shared if path.exists()]
     if there:
-        lines.append(f"{' and '.join(there)} stay: the control command, uv and its cache for all applications; {users}")
+        lines.append(
+            f"kept: {' and '.join(there)}, the control command, uv and its cache for all applications; {users}"
+        )
     return lines
 
 
 def add_uninstall(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--remove-state", action="store_true", help="what it has written goes, too")
+    command.add_argument("--remove-state", action="store_true", help="remove the application's data, too")
     add_lock_wait(command)

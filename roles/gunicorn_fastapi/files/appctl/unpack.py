@@ -36,7 +36,7 @@ def unpack(archive: Path, release: str, target: Path) -> None:
             for member in tar:
                 inside = PurePosixPath(member.name)
                 if inside.is_absolute() or ".." in inside.parts or inside.parts[:1] != (release,):
-                    raise CtlError(f"{archive} holds {member.name}, which is no part of the release")
+                    raise CtlError(f"{archive} holds {member.name}, which is not part of the release")
                 path = target.joinpath(*inside.parts[1:])
                 if member.isdir():
                     make_directories(path, target)
@@ -52,10 +52,10 @@ def unpack(archive: Path, release: str, target: Path) -> None:
                             file.write(piece)
                         os.fchmod(file.fileno(), mode)
                 else:
-                    raise CtlError(f"{archive} holds {member.name}, which is no file, directory or link")
+                    raise CtlError(f"{archive} holds {member.name}, which is not a file, directory or link")
     except FileNotFoundError as error:
         if not archive.exists():
-            raise CtlError(f"{archive} is not there any more. Deploy again") from None
+            raise CtlError(f"{archive} is missing. Deploy again") from None
         raise CtlError(f"{archive} cannot be unpacked: {error}") from None
     except (tarfile.TarError, EOFError) as error:
         raise CtlError(f"{archive} cannot be unpacked: {error}. Deploy again") from None
@@ -110,5 +110,5 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CtlError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
     if not whole or manifest.get("format", 1) != 1:
-        raise CtlError(f"{path} is of a kind that this version does not know")
+        raise CtlError(f"{path} has a format that this version does not know")
     return dict(manifest)

@@ -70,7 +70,7 @@ class Acceptor:
         except (BlockingIOError, ConnectionAbortedError):
             return  # another was faster, or the client has gone
         except OSError as error:
-            logger.error("No connection can be taken: %s", error)
+            logger.error("No connection can be accepted: %s", error)
             self._pause(RETRY)
             return
         connection.setblocking(False)

@@ -72,7 +72,9 @@ class Answering(HttpToolsProtocol):
             self._received < late and self._owes_body()
         ):
             return (
-                "" if self.guard.may_stall(self.client) else f"nothing sent or taken for {self.guard.stall_timeout:g} s"
+                ""
+                if self.guard.may_stall(self.client)
+                else f"slow client, no progress for {self.guard.stall_timeout:g} s"
             )
         return ""
 

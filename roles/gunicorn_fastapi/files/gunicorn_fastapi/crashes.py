@@ -72,7 +72,7 @@ class Crashes:
         elif worker.rounds >= self.rounds:
             self.rounds = worker.rounds + 1
             if self.wait() > 0:
-                server.log.error("Workers have died%s. The next one starts in %d s", self.row(), self.wait())
+                server.log.error("Workers have crashed%s. Restarting in %d s", self.row(), self.wait())
 
     def row(self) -> str:
         """How often workers have died early, in words. Empty when it is not worth mentioning."""

@@ -80,9 +80,9 @@ class Held:
 class Guard:
     """The bounds, and who had to go. Sizes in bytes, times in seconds.
 
-    ``body_max``: 0 is no bound. ``stall_timeout``: that long a client may send nothing of a body, or take nothing of an
-    answer; any piece in time will do, for a slow client is no enemy. Proxies that are ``trusted``, and whoever comes by
-    a unix socket, have no such bound: their client may have paused.
+    ``body_max``: 0 is unlimited. ``stall_timeout``: that long a client may send nothing of a body, or take nothing of
+    an answer; any piece in time will do, for a slow client is no enemy. Proxies that are ``trusted``, and whoever comes
+    by a unix socket, have no such bound: their client may have paused.
     """
 
     target_max: int = 8190

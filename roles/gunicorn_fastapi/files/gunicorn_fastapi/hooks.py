@@ -74,7 +74,7 @@ class Hooks:
         else:
             self.sizing = sizing.Sizing(int(wanted), "set by gunicorn_fastapi_workers")
         if instance() == "preflight" and self.sizing.workers > PROVING:
-            self.sizing = sizing.Sizing(PROVING, f"enough to prove what {self.sizing.workers} have to share")
+            self.sizing = sizing.Sizing(PROVING, f"enough to verify what {self.sizing.workers} have to share")
         return self.sizing.workers
 
     def settings(self, users: Mapping[str, Any]) -> dict[str, Any]:

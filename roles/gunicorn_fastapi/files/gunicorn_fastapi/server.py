@@ -113,7 +113,7 @@ class DrainingServer(Server):
         """Ask gunicorn for a successor. It stops this worker when that one serves, and no other leaves."""
         self._is_spent = True
         self.shares.is_now(SPENT)
-        logger.info("This worker leaves when its successor serves: %s", reason)
+        logger.info("This worker exits when its successor serves: %s", reason)
 
     def _keep_signals(self) -> None:
         """Put the handlers back that the application has replaced by its own: it would never be stopped."""
@@ -126,8 +126,8 @@ class DrainingServer(Server):
             asyncio.get_running_loop().remove_signal_handler(number)
             signal.signal(number, self._handler)
             logger.warning(
-                "The application has set a handler for %s, by which the worker is stopped. It is not called: what it "
-                "does belongs into the end of the lifespan (%s)",
+                "The application has set a signal handler for %s, which stops the worker. It is ignored: move what it "
+                "does to the shutdown of the lifespan (%s)",
                 number.name,
                 getattr(taken, "__qualname__", taken),
             )

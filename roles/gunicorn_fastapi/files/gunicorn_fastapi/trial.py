@@ -93,7 +93,7 @@ def check(make: Callable[..., asyncio.Protocol], config: Config) -> None:
     try:
         for data in GOOD:
             if outcome(data) != Outcome(b"", 1):
-                raise UnfitParserError(f"{_parser()} refuses a good request. {_advice()}")
+                raise UnfitParserError(f"{_parser()} refuses a valid request. {_advice()}")
         for kind, data in MALFORMED.items():
             if not outcome(data).is_refused:
                 raise UnfitParserError(
@@ -108,7 +108,7 @@ def _parser() -> str:
 
 
 def _advice() -> str:
-    return "Name tested versions in the list of requirements, or none: the role adds them then"
+    return "Pin tested versions in the lock file, or none: then the role adds them"
 
 
 async def _application(scope: Any, receive: Any, send: Any) -> None:

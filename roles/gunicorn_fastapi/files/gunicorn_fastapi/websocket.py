@@ -100,7 +100,7 @@ class WebSocketProtocol(asyncio.Protocol):
             return f"no end within {CLOSING} s after a close frame" if now - self._closing > CLOSING else ""
         since = self._progress.look(is_untaken, now)
         if is_untaken and now - since > stall and not self.guard.may_stall(self.client):
-            return f"nothing sent or taken for {stall:g} s"
+            return f"slow client, no progress for {stall:g} s"
         if self._begun is not None and 0 < stall < now - self._begun:
             return f"no whole message within {stall:g} s"
         if is_untaken or self._is_paused or not self.handshake_complete:

@@ -47,10 +47,10 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
     """Seconds that a client may take to send them."""
 
     body_max: int = 0
-    """Bytes that the body of a request may have; 0 is no bound."""
+    """Bytes that the body of a request may have; 0 is unlimited."""
 
     stall_timeout: float = 300
-    """Seconds that a client may send nothing of a body, or take nothing of an answer; 0 is no bound."""
+    """Seconds that a client may send nothing of a body, or take nothing of an answer; 0 is unlimited."""
 
     websocket_message_max: int = 1024 * 1024
     """Bytes that a message of a WebSocket may have."""
