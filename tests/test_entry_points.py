@@ -55,9 +55,7 @@ def test_each_entry_point_refuses_wrong_variables_before_all_else(tmp_path: Path
     said = told(tmp_path, tasks, "-e", '{"gunicorn_fastapi_name": "Web App", "gunicorn_fastapi_backlog": "many"}')
     assert len(said) == len(ENTRIES)
     for first, second in (text.split("\n") for text in said):
-        assert first.startswith(
-            'input | Refuse variables that cannot be right: gunicorn_fastapi_backlog: "many" is not'
-        )
+        assert first.startswith('input | Refuse invalid variables: gunicorn_fastapi_backlog: "many" is not')
         assert second.startswith('gunicorn_fastapi_name: "Web App" names units')
 
 

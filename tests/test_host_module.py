@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 FILE = Path(__file__).parent.parent / "plugins" / "modules" / "gunicorn_fastapi_host.py"
-NOTHING = {"release": "", "complete": [], "busy": ""}
+NOTHING = {"release": "", "current": "", "complete": [], "busy": ""}
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 def test_a_command_of_ours_is_believed(settled: Callable[..., Any]) -> None:
-    said = {"release": "0d6a72e61398", "complete": ["0d6a72e61398"], "busy": "handover"}
+    said = {"release": "0d6a72e61398", "current": "0d6a72e61398", "complete": ["0d6a72e61398"], "busy": "handover"}
     assert settled(json.dumps(said), is_ours=True) == said
 
 

@@ -1,4 +1,4 @@
-"""The list of requirements: what is installed is what was read, and what two programs read differently is refused."""
+"""The lock file: what is installed is what was read, and what two programs read differently is refused."""
 
 import hashlib
 import tarfile

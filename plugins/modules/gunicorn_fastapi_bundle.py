@@ -7,17 +7,17 @@ DOCUMENTATION = r"""
 module: gunicorn_fastapi_bundle
 short_description: Pack a release on the controller
 description:
-  - Collects an application's source, its list of requirements and the rendered configuration into
+  - Collects an application's source, its lock file and the rendered configuration into
     one archive, and names it after a digest of exactly that. Equal content has an equal name on
     every controller. Runs on the controller and writes to O(directory) only. Reports a change,
-    with the differences, when it is not the release in service.
+    with the differences, when it is not the active release.
   - In the units among O(files) the words C(@RELEASE@) become the name, which is made before they are
     replaced, and C(@RELEASE_SHORT@) what people are shown of it.
 options:
   source: {type: path, required: true, description: Directory with the application's source.}
   exclude: {type: list, elements: str, default: [], description: Shell patterns of names to leave out.}
   include: {type: list, elements: str, default: [], description: Patterns as in .gitignore of what it left out.}
-  requirements: {type: str, required: true, description: The list of requirements inside the source.}
+  requirements: {type: str, required: true, description: The lock file inside the source.}
   supply:
     type: list
     elements: path
@@ -41,7 +41,7 @@ options:
     type: dict
     required: true
     description:
-      - C(manifest) and rendered files of the release that is in service, to tell what would change.
+      - C(manifest) and rendered files of the active release, to show what would change.
 author: the gunicorn_fastapi maintainers (@gunicorn-fastapi)
 """
 
@@ -66,7 +66,7 @@ release: {type: str, returned: always, description: "Name of the release, 40 hex
 archive: {type: str, returned: always, description: Path of the archive on the controller.}
 virtualenv: {type: str, returned: always, description: Name of the virtualenv; equal requirements have an equal one.}
 size: {type: int, returned: always, description: Bytes of the release before its requirements.}
-list: {type: str, returned: always, description: The list of requirements that the release has.}
+list: {type: str, returned: always, description: The lock file that the release has.}
 supplied: {type: list, elements: str, returned: always, description: What the role adds to the list.}
 manifest: {type: dict, returned: always, description: What the release was made from.}
 """

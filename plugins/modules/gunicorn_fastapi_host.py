@@ -78,10 +78,6 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-SYSTEM = Path("/etc/systemd/system")
-GECOS = "application of gunicorn_fastapi"
-"""How the role describes the users that it makes."""
-
 
 def read(path: Path) -> str:
     """The text of a file, empty when it cannot be read."""
@@ -149,25 +145,12 @@ class Host:
         path = shutil.which(self.module.params["python"]) or ""
         return version_of(path) if path else "", path
 
-    def current(self) -> str:
-        """The release that the service's unit names."""
-        unit = read(SYSTEM / f"{self.name}.service")
-        match = re.search(rf"^WorkingDirectory={re.escape(str(self.directory))}/releases/(\w+)/", unit, re.MULTILINE)
-        return match.group(1) if match else ""
-
     def name_on_host(self) -> dict[str, object]:
         """What the control command's own program says of the name."""
         command = ["/usr/bin/python3", "-I", "-S", "-", "check", self.name]
         _, out, _ = self.module.run_command(command, data=self.module.params["ours"], check_rc=True)
         told: dict[str, object] = json.loads(out)
         return told
-
-    def user(self) -> bool:
-        """Whether the application's user is there."""
-        try:
-            return pwd.getpwnam(self.name).pw_gecos == GECOS
-        except KeyError:
-            return False
 
     def enabled(self) -> bool:
         """Whether the service and its address start at boot."""
@@ -176,7 +159,7 @@ class Host:
         return states.split() == ["enabled", "enabled"]
 
     def settled(self, is_ours: bool) -> dict[str, Any]:
-        """What the control command says is in service, with nothing left to do or to tell, and what is complete.
+        """What the control command says is active, with nothing left to do or to report, and what is complete.
 
         Nothing without one, or with one of another version: then the run goes the long way, and changes nothing.
         One that is not ours is not executed.
@@ -189,6 +172,7 @@ class Host:
             answer = {}
         return {
             "release": str(answer.get("release", "")),
+            "current": str(answer.get("current", "")),
             "complete": list(answer.get("complete", [])),
             "busy": str(answer.get("busy", "")),
         }
@@ -205,12 +189,12 @@ class Host:
         # Not above, for the reason that gunicorn_fastapi_bundle gives.
         from ..module_utils.gunicorn_fastapi_addresses import holders  # type: ignore[import-not-found,misc]
 
-        release = self.directory / "releases" / self.current()
         version, path = self.python()
         wanted = json.loads(self.module.params["installed"] or "[]")
         told = self.name_on_host()
         settled = self.settled(is_ours=not told["refusal"])
-        manifest = read(release / "manifest.json") if self.current() else ""
+        release = self.directory / "releases" / settled["current"]
+        manifest = read(release / "manifest.json") if settled["current"] else ""
         files = json.loads(manifest)["files"] if manifest else {}
         private = ("app/", "lib/", "etc/environment")
         os_release = dict(re.findall(r'^(\w+)="?(.*?)"?$', read(Path("/etc/os-release")), re.MULTILINE))
@@ -225,10 +209,9 @@ class Host:
             **told,
             "uv": os.access(Path(self.module.params["uv"]) / "bin/uv", os.X_OK),
             "free": self.free(),
-            "user": self.user(),
             "outdated": [w["path"] for w in wanted if not is_as_wanted(w)],
             "enabled": self.enabled(),
-            "current": self.current(),
+            "current": settled["current"],
             "settled": settled["release"],
             "releases": settled["complete"],
             "busy": settled["busy"],

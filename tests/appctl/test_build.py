@@ -59,7 +59,10 @@ def test_what_is_no_request_is_refused(host: Host, monkeypatch: pytest.MonkeyPat
     ("failure", "why"),
     [
         (CtlError("there is no version of six==999"), "there is no version of six==999"),
-        (OSError(errno.ENOSPC, "No space left on device", "/opt/shop/incoming"), "No space left on device. Free disk space"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/opt/shop/incoming"),
+            "No space left on device. Free disk space",
+        ),
     ],
 )
 def test_a_build_that_fails_says_what_serves_then(

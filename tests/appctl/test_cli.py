@@ -3,11 +3,14 @@
 import io
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
-from appctl import cli, status, talk
+from appctl import background, cli, process, status, talk
+from appctl.process import CtlError
+from ctl_host import Host
 
 
 @pytest.mark.parametrize("words", [["handover", "aaa1"], ["rollback"], ["restart"], ["prune"], ["list"]])
@@ -74,3 +77,92 @@ def test_a_reader_that_has_gone_is_no_error(monkeypatch: pytest.MonkeyPatch, cap
             cli.main("fastapi", ["status"])
     assert end.value.code == 1
     assert capfd.readouterr().err == ""
+
+
+WORDS: dict[str, list[str]] = {
+    "status": [],
+    "list": [],
+    "packages": ["aaa1"],
+    "preflight": ["aaa1"],
+    "handover": ["aaa1"],
+    "rollback": ["aaa1"],
+    "restart": [],
+    "prune": [],
+    "uninstall": [],
+    "build": [],
+    "resolve": [],
+    "probe": ["main", "/healthz", "--timeout=0.1"],
+    "stop": ["main"],
+    "backoff": [],
+    "execute": ["aaa1"],
+    "settle": [],
+    "settled": [],
+}
+"""What is given to each command, in a host whose systemd says nothing."""
+
+FAIL_THERE = {"build", "resolve", "probe", "execute", "uninstall"}
+"""They have no request, no process, nothing that could be started, or no record of what is theirs."""
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_answers_in_json(
+    command: str, host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nothing_started(*_: object, **__: object) -> None:
+        raise CtlError("it is not installed on this host")
+
+    host.serves("aaa1")
+    monkeypatch.setattr(cli, "App", lambda _: host)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda *_, **__: None)
+    monkeypatch.setattr(os, "fchown", lambda *_: None)
+    monkeypatch.setattr(process, "finish", lambda *_: (0, "", ""))
+    monkeypatch.setattr(process, "started", nothing_started)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    monkeypatch.setattr(talk, "said", [])
+    monkeypatch.setattr(talk, "quiet", False)
+    executed = subprocess.CompletedProcess([], 0, stdout='{"said": ["it is done"]}', stderr="")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: executed)
+    failed = False
+    try:
+        cli.main("fastapi", [command, *WORDS[command], "--json"])
+    except SystemExit as end:
+        failed = end.code == 1
+    written = capsys.readouterr()
+    assert written.err == ""
+    answer = json.loads(written.out)
+    assert failed == (command in FAIL_THERE), answer
+    if isinstance(answer, dict):
+        assert all(isinstance(line, str) for line in answer["said"])
+        assert bool(answer.get("failed")) == failed
+        assert not failed or answer["reason"]
+    else:
+        assert not failed
+        assert all(isinstance(row, dict) for row in answer)
+
+
+def test_the_answer_of_the_unit_is_read_as_json(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unit(status: int, written: str, errors: str = "") -> Callable[..., subprocess.CompletedProcess[str]]:
+        def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+            assert command[command.index("execute") :][:4] == ["execute", "aaa1", "--lock-wait=1", "--json"]
+            return subprocess.CompletedProcess(command, status, written, errors)
+
+        return run
+
+    monkeypatch.setattr(talk, "quiet", True)
+    monkeypatch.setattr(talk, "said", [])
+    monkeypatch.setattr(subprocess, "run", unit(0, '{"said": ["one\\ntwo", "three"]}'))
+    background.execute_in_a_unit(host, "aaa1", "the handover", [], 1)
+    assert talk.said == ["one\ntwo", "three"]
+    monkeypatch.setattr(subprocess, "run", unit(1, '{"failed": true, "reason": "it is broken", "said": ["four"]}', "x"))
+    with pytest.raises(CtlError, match=r"^it is broken$"):
+        background.execute_in_a_unit(host, "aaa1", "the handover", [], 1)
+    assert talk.said == ["one\ntwo", "three", "four"]
+    # One that was killed, or could not begin, has no answer.
+    for written, errors, reason in [
+        ("", "", f"{host.handover} exited with status 9"),
+        ("[", "no memory\n", "no memory"),
+    ]:
+        monkeypatch.setattr(subprocess, "run", unit(9, written, errors))
+        with pytest.raises(CtlError, match=f"^{reason}$"):
+            background.execute_in_a_unit(host, "aaa1", "the handover", [], 1)

@@ -52,3 +52,25 @@ def test_why_it_cannot_be_asked_is_told(
 
     monkeypatch.setattr(releases, "running", fail)
     assert status.asked(host) == (words, [])
+
+
+def test_a_host_is_a_line_of_a_table() -> None:
+    state = {
+        "release": "360bc22fc935" + "0" * 28,
+        "state": "active (running)",
+        "since": "Mon 2026-11-23 02:19:57 UTC",
+        "workers": 2,
+        "memory": 123 * 2**20,
+        "restarts": 0,
+        "requests": {"logged": 70, "failed": 4, "seconds": 312.4},
+        "health": "/healthz answers 200 in 3 ms",
+    }
+    assert [str(cell) for cell in status.cells(state)] == [
+        "360bc22fc935", "active (running)", "Mon 2026-11-23 02:19:57 UTC", "2", "123 MiB", "0", "0.2", "5.7%",
+        "/healthz answers 200 in 3 ms",
+    ]  # fmt: skip
+    head, line = status.COLUMNS.format(*status.HEAD), status.COLUMNS.format(*status.cells(state))
+    assert head.index("health") == line.index("/healthz")
+    assert head.index("since") == line.index("Mon ")
+    nothing = status.cells(state | {"release": "", "memory": None, "requests": None})
+    assert [nothing[place] for place in (0, 4, 6, 7)] == ["none", "?", "-", "-"]

@@ -62,7 +62,7 @@ def names_of_others() -> None:
         (RECORDS / "shop.json").write_text(json.dumps({"made": ["/var/lib/shop"]}))
         (RECORDS / "shop.json").chmod(0o666)
         expect(claim("shop")[0] != 0, "a record that anybody can write is believed")
-    expect(claim("shop") == (0, "claimed\n"), "a name that is free is refused")
+    expect(claim("shop") == (0, '{"changed": true}\n'), "a name that is free is refused")
     (RECORDS / "shop.json").unlink()
 
 

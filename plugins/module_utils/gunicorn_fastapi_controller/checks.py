@@ -23,6 +23,9 @@ Inputs = Mapping[str, Any]
 # The worker keeps 2 seconds of the whole for ending what has not ended by itself.
 AFTER_DRAIN = 3
 
+# The active release and the one to roll back to.
+LEAST_RELEASES = 2
+
 
 def name(inputs: Inputs) -> str:
     """A hyphen would put this application's slice, and with it its limits, into another's."""
@@ -159,11 +162,11 @@ def graceful_timeout(inputs: Inputs) -> str:
 
 def keep_releases(inputs: Inputs) -> str:
     value = inputs["gunicorn_fastapi_keep_releases"]
-    if value >= 2:
+    if value >= LEAST_RELEASES:
         return ""
     return (
-        f"gunicorn_fastapi_keep_releases: {value} must be at least 2: the active release and the previous one are "
-        "always kept."
+        f"gunicorn_fastapi_keep_releases: {value} must be at least {LEAST_RELEASES}: the active and the "
+        "previous release are always kept."
     )
 
 

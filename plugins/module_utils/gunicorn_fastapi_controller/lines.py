@@ -1,4 +1,4 @@
-"""The lines of a list of requirements, where pip and uv agree what they are."""
+"""The lines of a lock file, where pip and uv agree what they are."""
 
 from __future__ import annotations
 

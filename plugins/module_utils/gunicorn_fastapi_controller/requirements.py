@@ -1,4 +1,4 @@
-"""The list of requirements: what is installed is what was understood here, and nothing else.
+"""The lock file: what is installed is what was understood here, and nothing else.
 
 The release's own list is written anew from it. Whatever is not exactly one version of one package, pinned by
 its hashes, is refused with its line.

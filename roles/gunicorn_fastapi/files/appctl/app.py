@@ -13,6 +13,13 @@ class App:
     def __init__(self, name: str, base: Path = Path("/")) -> None:
         self.name = name
         self.base = base
+        self.command = base / "usr/local/sbin" / f"{name}ctl"
+        self.state = base / "var/lib" / name
+        """What the application writes."""
+        self.tools = base / "usr/local/lib/gunicorn_fastapi"
+        self.caches = base / "var/cache/gunicorn_fastapi"
+        """For all applications of the host: versions of the control command and of uv, and what builds keep."""
+
         self.root = base / "opt" / name
         self.releases = self.root / "releases"
         self.virtualenvs = self.root / "virtualenvs"
@@ -21,7 +28,7 @@ class App:
         self.link = self.root / "current"
         self.incoming = self.root / "incoming"
         """Root's own: archives that were sent, and what is half built."""
-        self.cache = base / "var/cache/gunicorn_fastapi/builds" / name
+        self.cache = self.caches / "builds" / name
         """What builds keep of packages, below a directory that only root can enter."""
 
         self.system = base / "etc/systemd/system"

@@ -1,9 +1,11 @@
 """The commands that change which release is active, each in a unit of its own, so that nothing stops one half-way."""
 
 import argparse
+import json
 import subprocess
 import sys
 import time
+from typing import Any
 
 from appctl import complete, disk, handover, lock, releases, systemd, talk
 from appctl.app import App
@@ -40,13 +42,13 @@ def in_the_background(app: App, release: str, words: list[str], wait: float) -> 
 def execute_in_a_unit(app: App, release: str, what: str, words: list[str], wait: float) -> None:
     """Have the unit do it, and wait for its end. Raises CtlError, or exits, with the failure of what it did."""
     who = lock.by()
-    me = f"/usr/local/sbin/{app.name}ctl"
+    me = str(app.command)
     done = subprocess.run(
         [
             "systemd-run", "--quiet", "--collect", "--wait", "--pipe", f"--unit={app.handover}",
             f"--description={what} by {who}", f"--setenv=HANDOVER_BY={who}",
             f"--property=ExecStopPost={me} settle", "--property=TimeoutStopSec=infinity",
-            me, "execute", release, f"--lock-wait={wait:g}", *words,
+            me, "execute", release, f"--lock-wait={wait:g}", *(["--json"] if talk.quiet else []), *words,
         ],
         check=False,
         env=ENVIRONMENT,
@@ -57,25 +59,36 @@ def execute_in_a_unit(app: App, release: str, what: str, words: list[str], wait:
         errors="replace",
     )  # fmt: skip
     if talk.quiet:
-        talk.said += done.stdout.splitlines()
-    if done.returncode:
-        if talk.quiet:
-            raise CtlError(done.stderr.strip() or f"{app.handover} exited with status {done.returncode}")
+        answer = answered(done.stdout)
+        talk.said += answer.get("said", [])
+        if done.returncode:
+            failure = answer.get("reason") or done.stderr.strip()
+            raise CtlError(failure or f"{app.handover} exited with status {done.returncode}")
+    elif done.returncode:
         sys.exit(done.returncode)
 
 
+def answered(text: str) -> dict[str, Any]:
+    """What the unit has answered, nothing when it had no time to."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def command_handover(app: App, arguments: argparse.Namespace) -> dict[str, object]:
-    """Put a release into service, if it is not active yet."""
+    """Hand over to a release, if it is not active yet."""
     return hand_over(app, arguments.release, arguments.lock_wait, arguments.again, arguments.addresses)
 
 
 def command_rollback(app: App, arguments: argparse.Namespace) -> dict[str, object]:
-    """Put a release that is already here into service: the previous one, or a named one."""
+    """Roll back to the previous release, or to a named one."""
     return hand_over(app, arguments.release, arguments.lock_wait)
 
 
 def command_restart(app: App, arguments: argparse.Namespace) -> dict[str, object]:
-    """Start the current release afresh, without losing a request."""
+    """Restart the active release without downtime."""
     return hand_over(app, "current", arguments.lock_wait, again=True)
 
 
@@ -102,7 +115,7 @@ def usable(app: App, word: str) -> str:
 
 
 def command_preflight(app: App, arguments: argparse.Namespace) -> dict[str, object]:
-    """Prove a release where no client can reach it."""
+    """Verify a release where no client can reach it."""
     release = usable(app, arguments.release)
     if handover.is_settled(app, release):
         return {"changed": False, "release": release}
@@ -123,7 +136,11 @@ def command_execute(app: App, arguments: argparse.Namespace) -> None:
             usable(app, release)  # whoever had the lock may have removed it
             take_turn(app, release, arguments)
         except (CtlError, OSError) as failure:
-            talk.say(app, disk.told(failure) if isinstance(failure, OSError) else str(failure), release, error=True)
+            told = disk.told(failure) if isinstance(failure, OSError) else str(failure)
+            if talk.quiet:
+                talk.tell(app, told, release, error=True)
+                raise CtlError(told) from None
+            talk.say(app, told, release, error=True)
             sys.exit(1)
 
 
@@ -150,11 +167,11 @@ def command_settled(app: App, arguments: argparse.Namespace) -> dict[str, object
     settled = current if current in whole and handover.is_settled(app, current) and not changes else ""
     if settled:
         talk.out(settled)
-    return {"release": settled, "complete": whole, "busy": lock.holder(app)}
+    return {"release": settled, "current": current, "complete": whole, "busy": lock.holder(app)}
 
 
 def command_settle(app: App, _: argparse.Namespace) -> None:
-    """Clear up after an interrupted handover."""
+    """Clean up after an interrupted handover."""
     with lock.lock(app, "the cleanup after a handover"):
         handover.settle(app)
 

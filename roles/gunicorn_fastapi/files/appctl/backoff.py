@@ -31,7 +31,7 @@ def command_backoff(app: App, _: argparse.Namespace) -> None:
     if restarts > former.get("restarts", 0):
         came_up = entered != former.get("entered", 0)
         failures = 1 if came_up and exited - entered >= LASTING else former.get("failures", 0) + 1
-        wait = min(2 ** min(failures - 1, 10), LONGEST) - 1
+        wait = pause(failures)
         # What it said in its last seconds, or else since it was tried.
         since = time.time() - (time.monotonic() - exited) - 5 if came_up else former.get("tried", 0)
         why = why_it_ended(app.service, since, came_up)
@@ -44,6 +44,11 @@ def command_backoff(app: App, _: argparse.Namespace) -> None:
         current = releases.current(app)
         talk.tell(app, f"{app.service} has failed {often}. Restarting {when}. {why}", current, error=True)
         time.sleep(wait)
+
+
+def pause(failures: int) -> int:
+    """Seconds to wait after so many failures in a row; systemd adds one (RestartSec=). Workers wait as long."""
+    return min(1 << min(failures - 1, 10), LONGEST) - 1
 
 
 def failed_before(app: App) -> dict[str, Any]:

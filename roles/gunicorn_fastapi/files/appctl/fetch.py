@@ -11,7 +11,7 @@ from appctl.app import App
 from appctl.interpreter import Interpreter
 from appctl.process import CtlError
 
-TOOLS = Path("/usr/local/lib/gunicorn_fastapi")
+TOOLS = App("").tools
 """uv, for all applications of the host."""
 
 VERSION = re.compile(r"[0-9][0-9A-Za-z.+-]{0,63}")

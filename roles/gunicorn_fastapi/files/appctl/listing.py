@@ -13,7 +13,7 @@ from appctl.releases import short
 
 
 def command_list(app: App, _: argparse.Namespace) -> list[dict[str, Any]]:
-    """The releases on this host, the latest built first: what each is, and its size with its virtualenv."""
+    """List the releases on this host, newest first, with state and size."""
     current, previous = releases.current(app), releases.previous(app)
     served = releases.served(app)
     rows: list[dict[str, Any]] = []
@@ -45,7 +45,7 @@ def size(directory: Path) -> int:
 
 
 def command_packages(app: App, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """The packages of a release, with their versions and the digests that were accepted."""
+    """List the packages of a release, with versions and hashes."""
     packages: list[dict[str, Any]] = releases.manifest(app, releases.resolve(app, arguments.release)).get(
         "packages", []
     )

@@ -116,7 +116,7 @@ class Change:
         if not self.differs:
             return []
         app, up = self.app, systemd.active(self.app.socket)
-        Ours(app.name, app.base).add(*(str(Path("/etc/systemd/system") / unit) for unit in self.target))
+        Ours(app.name, app.base).add(*(f"/{(app.system / unit).relative_to(app.base)}" for unit in self.target))
         if self.moves and up:
             durable(noted(app), json.dumps({"opened": self.opened, "closed": self.closed}))
         for unit, text in self.target.items():

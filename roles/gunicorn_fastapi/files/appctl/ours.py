@@ -225,11 +225,21 @@ def main() -> None:
     ours = Ours(name)
     if action == "claim":
         try:
-            print("claimed" if ours.claim() else "")
+            print(json.dumps({"changed": ours.claim()}))
         except ValueError as refusal:
             sys.exit(str(refusal))
     else:
-        print(json.dumps({"refusal": ours.refusal(), "marked": ours.marked(), "there": list(ours.there())}))
+        user = ours.user()
+        print(
+            json.dumps(
+                {
+                    "refusal": ours.refusal(),
+                    "marked": ours.marked(),
+                    "there": list(ours.there()),
+                    "user": user is not None and user.pw_gecos == GECOS,
+                }
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -10,9 +10,12 @@ from appctl.releases import short
 LEAST = 2
 """The current release and the one to roll back to."""
 
+KEEP = 5
+"""Releases that are kept where nobody says how many, as by the role."""
+
 
 def command_prune(app: App, arguments: argparse.Namespace) -> dict[str, object]:
-    """Remove old releases, never the current one nor the one to roll back to."""
+    """Remove old releases, never the active one nor the previous one."""
     with lock.lock(app, "the removal of old releases", arguments.lock_wait):
         removed = superfluous(app, arguments.keep)
         for release in removed:
@@ -39,5 +42,5 @@ def running(app: App) -> set[str]:
 
 
 def add_prune(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--keep", type=int, default=5, metavar="N", help="releases to keep, at least 2")
+    command.add_argument("--keep", type=int, default=KEEP, metavar="N", help=f"releases to keep, at least {LEAST}")
     add_lock_wait(command)

@@ -1,4 +1,4 @@
-"""Ask uv whether a list of requirements could be installed here. Nothing of it stays on the host."""
+"""Ask uv whether a lock file could be installed here. Nothing of it stays on the host."""
 
 import argparse
 import os

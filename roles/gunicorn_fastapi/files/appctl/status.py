@@ -11,6 +11,10 @@ from appctl.app import CANDIDATE, MAIN, App
 from appctl.process import CtlError
 from appctl.releases import short
 
+HEAD = ("release", "state", "since", "workers", "memory", "restarts", "req/s", "5xx", "health")
+COLUMNS = "{:13} {:20} {:30} {:>7} {:>8} {:>8} {:>8} {:>6}  {}"
+"""One line of a table of hosts, as playbooks/status.yml shows it behind the name of each."""
+
 HANDOVERS = 5
 """How many of the latest handovers the status shows."""
 
@@ -47,7 +51,7 @@ def traffic(requests: counting.Requests | None) -> dict[str, float] | None:
 
 
 def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
-    """What serves, since when, how well, and what happened last."""
+    """Show the active release, its health and the last handovers."""
     unit = systemd.show(app.service, *PROPERTIES)
     is_root = os.geteuid() == 0
     up = unit["ActiveState"] == "active"
@@ -78,7 +82,23 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
     }
     for line in words(state):
         talk.out(line)
-    return state
+    return {**state, "table": {"head": COLUMNS.format(*HEAD), "line": COLUMNS.format(*cells(state))}}
+
+
+def cells(state: dict[str, Any]) -> list[object]:
+    """The state as one line of a table of hosts."""
+    memory, requests = state["memory"], state["requests"]
+    return [
+        short(state["release"]) or "none",
+        state["state"],
+        state["since"],
+        state["workers"],
+        "?" if memory is None else f"{memory / limits.MIB:.0f} MiB",
+        state["restarts"],
+        f"{requests['logged'] / requests['seconds']:.1f}" if requests else "-",
+        f"{requests['failed'] / requests['logged']:.1%}" if requests else "-",
+        state["health"],
+    ]
 
 
 def words(state: dict[str, Any]) -> list[str]:

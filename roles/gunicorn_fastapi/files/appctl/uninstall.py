@@ -32,7 +32,7 @@ class Found(NamedTuple):
 
 
 def command_uninstall(app: App, arguments: argparse.Namespace) -> dict[str, object]:
-    """Remove the application from this host. What it has written stays, unless --remove-state is given."""
+    """Remove the application from this host. Its data is kept, unless --remove-state is given."""
     ours = Ours(app.name, app.base)
     with lock.lock(app, "the uninstall", arguments.lock_wait):
         found = look(app, ours)
@@ -131,12 +131,11 @@ def remove(app: App, ours: Ours, found: Found, state: bool) -> None:
     if names:
         run("systemctl", "reset-failed", *names, check=False)
     remove_user(app, ours, found.made)
-    command = app.base / "usr/local/sbin" / f"{app.name}ctl"
     kept = [str(path) for path in (ours.state, *found.additions) if os.path.lexists(path)]
     kept = [f"/{Path(path).relative_to(app.base)}" for path in kept]
     whole(app.runtime)  # with the lock; whoever waits for it looks whether it is still there
-    ours.write([*kept, f"/{command.relative_to(app.base)}"])
-    tree.remove(command)
+    ours.write([*kept, f"/{app.command.relative_to(app.base)}"])
+    tree.remove(app.command)
     if kept:
         ours.write(kept)
     else:
@@ -232,14 +231,13 @@ def what_stays(app: App, ours: Ours) -> list[str]:
     lines = [f"{app.name} removed"]
     for thing in ours.made() or []:
         why = "created by an operator"
-        if thing == f"/var/lib/{app.name}":
+        if thing == f"/{app.state.relative_to(app.base)}":
             why = "data of the application (--remove-state, or -e remove_state=true, removes it)"
         if os.listdir(app.base / thing.lstrip("/")):  # noqa: PTH208 (names alone)
             lines.append(f"kept: {thing}, {why}")
     others = sorted(path.stem for path in ours.record.parent.glob("*.json") if path != ours.record)
     users = f"{', '.join(others)} may use them" if others else "no application on record uses them"
-    shared = [app.base / "usr/local/lib/gunicorn_fastapi", app.base / "var/cache/gunicorn_fastapi"]
-    there = [str(path) for path in shared if path.exists()]
+    there = [str(path) for path in (app.tools, app.caches) if path.exists()]
     if there:
         lines.append(
             f"kept: {' and '.join(there)}, the control command, uv and its cache for all applications; {users}"
