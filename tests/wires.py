@@ -59,7 +59,8 @@ class Witness:
     """An application that keeps what it got. A WebSocket's messages are echoed, by their length.
 
     ``/wait`` is answered when ``go`` is set; ``/early`` before its body is read; ``/large`` is 20 MB; a WebSocket
-    ``/busy`` takes no message until ``go`` is set, ``/talk`` talks without end, and ``/refuse`` is none.
+    ``/busy`` takes no message until ``go`` is set, ``/talk`` talks without end, ``/refuse`` is none, and ``/nothing``
+    has no answer.
     """
 
     def __init__(self) -> None:
@@ -93,6 +94,8 @@ class Witness:
     async def websocket(self, scope: Message, receive: Receive, send: Send) -> None:
         """Accept, unless the path says otherwise, and echo lengths."""
         await receive()
+        if scope["path"] == "/nothing":
+            return
         if scope["path"] == "/refuse":
             await send({"type": "websocket.close"})
             return

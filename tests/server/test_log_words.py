@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from gunicorn_fastapi import handshake
 from gunicorn_fastapi.log import Formatter, JournalHandler, JsonFormatter
 from journals import FORMATTERS, SCOPE, SPECIFIED, Attach, FakeJournal, answer, served, take
 
@@ -143,3 +144,32 @@ def test_what_the_application_says_is_whole(journal: FakeJournal, attach: Attach
     answer("/" + "b" * 2000)
     said, _ = journal.wait_for(2)
     assert said["line"] == "<6>" + "a" * 2000
+
+
+def test_one_allowance_is_for_all_long_words_of_clients(
+    journal: FakeJournal, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those in the server's own records, too: handshakes of WebSockets, and what stands for many records."""
+    handler = attach(JournalHandler("app"), Formatter("%(message)s"))
+    monkeypatch.setattr(time, "time", lambda: 1687343204.125)
+    monkeypatch.setattr(time, "time_ns", lambda: 1687343204125000000)
+    logger = logging.getLogger("uvicorn.error")
+    logger.addHandler(handler)
+    try:
+        for _ in range(1000):
+            logger.warning('%s - "WebSocket %s" 403', "127.0.0.1:1", "/" + "a" * 30_000)
+    finally:
+        logger.removeHandler(handler)
+    records = journal.wait_for(1000)
+    assert "a" * 1000 in records[0]["line"]
+    assert sum(len(record["line"]) for record in records) < 64 * 1024 + 1000 * 350
+
+
+def test_who_a_proxy_names_in_a_handshake_has_a_form(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "uvicorn.error")
+    asked = {"client": ('1" 500 "' + "x" * 49_152, 0), "path": "/ä b", "query_string": b"a=1"}
+    handshake.log(asked, "[accepted]")
+    (text,) = (record.getMessage() for record in caplog.records)
+    assert text.endswith(':0 - "WebSocket /%C3%A4%20b?a=1" [accepted]')
+    assert text.startswith("1%22%20500%20%22xxx")
+    assert len(text) < 200

@@ -1,16 +1,20 @@
 """What the client of a WebSocket can take up: by a handshake, messages, their pieces, pings, and when it has gone."""
 
 import asyncio
+import copy
 import gc
 import logging
 import re
 import tracemalloc
 import zlib
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from gunicorn_fastapi import frames
+from gunicorn_fastapi import handshake as handshakes
+from gunicorn_fastapi.log import bounded
 from gunicorn_fastapi.websocket import CLOSING, CONTROLS, EARLY
 from wires import Client, Witness, Worker, frame, handshake, run, until
 
@@ -125,6 +129,42 @@ def test_what_is_refused_is_told_with_its_client(caplog: pytest.LogCaptureFixtur
             assert (status, b"sec-websocket-version: 13" in head) == (426, True)
             (words,) = warnings(caplog, client)
             assert words.endswith("Refused with 426: a version of WebSockets other than 13")
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "most"),
+    [
+        (b"/", '"WebSocket /" [accepted]', handshakes.MOST),
+        (b"/refuse", '"WebSocket /refuse" 403', handshakes.MOST),
+        (b"/nothing", "ASGI callable returned without completing handshake.", handshakes.UNANSWERED),
+    ],
+)
+def test_of_many_handshakes_the_rest_is_a_number(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, path: bytes, words: str, most: int
+) -> None:
+    """Those that are accepted, that the application refuses, and that it leaves without an answer."""
+    caplog.set_level(logging.INFO, "uvicorn.error")
+    monkeypatch.setattr(bounded, "time", SimpleNamespace(monotonic=lambda: 7.0))
+    for name in ("_records", "_unanswered"):
+        monkeypatch.setattr(handshakes, name, copy.copy(getattr(handshakes, name)))
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records]
+
+    def rest() -> int:
+        numbers = [re.match(r"(\d+) more within a second, \1 of 127.0.0.1, the last: ", text) for text in told()]
+        return sum(int(number[1]) for number in numbers if number and number.string.endswith(words))
+
+    async def test() -> None:
+        async with Worker(Witness()) as worker:
+            for _ in range(most + 50):
+                client = await worker.connect(handshake(path))
+                await client.head()
+                client.close(reset=True)
+            await until(lambda: rest() == 50, "the rest is told")
+            assert sum(words in text and "more within" not in text for text in told()) == most
 
     run(test())
 

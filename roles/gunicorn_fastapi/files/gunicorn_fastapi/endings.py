@@ -62,7 +62,9 @@ async def cancel(tasks: Collection[asyncio.Task[None]], within: float) -> None:
     left = set(tasks)
     if left:
         cycles = [cycle for task in left if (cycle := upstream.cycle_of(task)) is not None]
-        logger.warning("Cancelled %d request(s) after the graceful timeout: %s", len(left), describe(cycles))
+        # In one piece: what is passed beside a record's text is cut as words of a client are.
+        text = f"Cancelled {len(left)} request(s) after the graceful timeout: {describe(cycles)}"
+        logger.warning(text)
         for task in left:
             task.cancel()
         await asyncio.wait(left, timeout=within)
@@ -103,7 +105,8 @@ def end_process_within(seconds: float) -> None:
 def _end_process() -> None:
     main = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 (documented)
     where = "".join(traceback.format_stack(main)) if main else "?\n"
-    logger.error("The worker did not exit within the graceful timeout. It was in:\n%s", where.rstrip("\n"))
+    text = f"The worker did not exit within the graceful timeout. It was in:\n{where.rstrip()}"
+    logger.error(text)
     for handler in (*logger.handlers, *logging.getLogger("uvicorn.access").handlers):
         handler.flush()
     os._exit(0)

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import logging
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, unquote
@@ -10,12 +11,20 @@ from urllib.parse import quote, unquote
 from uvicorn.protocols.utils import get_client_addr
 
 from gunicorn_fastapi.framing import Refusal
+from gunicorn_fastapi.log import words
+from gunicorn_fastapi.log.bounded import Bounded
 from gunicorn_fastapi.upstream import INVALID_IN_NAMES, INVALID_IN_VALUES, STATUS_LINE
 
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-PATH = 1024
-"""Characters of a path that a record has."""
+MOST = 200
+"""Handshakes of which a worker writes a record each in a second."""
+
+UNANSWERED = 10
+"""The same, of those that the application has left without an answer."""
+
+_records = Bounded(logging.getLogger("uvicorn.error"), logging.INFO, MOST)
+_unanswered = Bounded(logging.getLogger("uvicorn.error"), logging.ERROR, UNANSWERED)
 
 Values = dict[bytes, list[bytes]]
 Headers = Iterable[tuple[bytes, bytes]]
@@ -82,8 +91,15 @@ def head(status: int, headers: Headers) -> bytes:
     return b"".join([*lines, b"\r\n"])
 
 
-def in_words(asked: Any, outcome: str) -> str:
-    """uvicorn's words for a handshake, with a path that is not too long."""
-    query = asked["query_string"].decode("latin-1")
+def log(asked: Any, outcome: str) -> None:
+    """Log how a handshake was answered, in uvicorn's words; of many in a second the rest as a number."""
+    address, query = words.client(get_client_addr(asked)), asked["query_string"].decode("latin-1")
     target = quote(asked["path"]) + (f"?{query}" if query else "")
-    return f'{get_client_addr(asked)} - "WebSocket {target[:PATH]}" {outcome}'
+    _records.log(address.rpartition(":")[0] or "-", '%s - "WebSocket %s" %s', address, target, outcome)
+
+
+def log_unanswered(asked: Any) -> None:
+    """Log that the application has ended without an answer. It has its own reason, but a client that asks suffices."""
+    address = words.client(get_client_addr(asked))
+    text = "ASGI callable returned without completing handshake."
+    _unanswered.log(address.rpartition(":")[0] or "-", text)

@@ -254,7 +254,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _refuse(self, status: int) -> None:
         """Answer the handshake with a status instead of accepting it."""
-        logger.info("%s", handshake.in_words(self._scope, str(status)))
+        handshake.log(self._scope, str(status))
         own = [(b"connection", b"close"), (b"content-length", b"0")]
         self._mailbox.close(1006, "")
         self._say_goodbye(handshake.head(status, [*self._server_headers(), *own]))
@@ -280,7 +280,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._close(code, "")
         else:
             if code == 1000:
-                logger.error("ASGI callable returned without completing handshake.")
+                handshake.log_unanswered(self._scope)
             self._refuse(500)
 
     async def receive(self) -> Message:
@@ -324,15 +324,15 @@ class WebSocketProtocol(asyncio.Protocol):
     def _answer_handshake(self, kind: str, message: Message) -> None:
         if kind == "websocket.accept":
             headers = [*self._server_headers(), *message.get("headers", [])]
-            words = handshake.accepted(self._values, headers, self._extensions, message.get("subprotocol"))
-            logger.info("%s", handshake.in_words(self._scope, "[accepted]"))
-            self.transport.write(words)
+            answer = handshake.accepted(self._values, headers, self._extensions, message.get("subprotocol"))
+            handshake.log(self._scope, "[accepted]")
+            self.transport.write(answer)
             self.handshake_complete = True
             self._proceed()
         elif kind == "websocket.close":
             self._refuse(403)
         elif kind == "websocket.http.response.start":
-            logger.info("%s", handshake.in_words(self._scope, str(message["status"])))
+            handshake.log(self._scope, str(message["status"]))
             headers = [*self._server_headers(), *message.get("headers", []), (b"connection", b"close")]
             self.transport.write(handshake.head(message["status"], headers))
             self.handshake_complete = self._is_refused = True

@@ -23,7 +23,7 @@ from gunicorn_fastapi.log.request import (
     current,
     in_words,
 )
-from gunicorn_fastapi.log.words import TARGET, USUAL, Targets, client, cut, printable
+from gunicorn_fastapi.log.words import TARGET, USUAL, Targets, client, printable
 
 DELAY = 0.05
 """Seconds that an access line may wait for others. A killed process loses that much of them, and more only
@@ -105,7 +105,8 @@ class JournalHandler(logging.Handler):
             address, method, target, version, status = access
             record.args = access = client(address), method, self._targets.cut(target, record.created), version, status
         elif record.name in SERVERS and isinstance(record.args, tuple):
-            record.args = tuple(cut(word, TARGET) if isinstance(word, str) else word for word in record.args)
+            cut = self._targets.cut
+            record.args = tuple(cut(word, record.created) if isinstance(word, str) else word for word in record.args)
         if access and access[4] >= 500:
             record.levelno, record.levelname = self._server_errors
         text = printable(form(record))
