@@ -217,6 +217,11 @@ class Worker:
         self._listener.close()
         self._private.close()
 
+    def address(self) -> tuple[str, int]:
+        """The public one."""
+        host, port = self._listener.getsockname()
+        return host, port
+
     async def connect(self, data: bytes = b"", *, private: bool = False, limit: int = 2**25) -> Client:
         """A client that has sent this."""
         if private:

@@ -171,6 +171,29 @@ def test_recycling_is_over_when_the_former_workers_have_left(deaf: bool) -> None
         main.kill()
 
 
+BROKEN = """
+import os, signal, subprocess, sys, time
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+def replace(*_):
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"]).wait()
+signal.signal(signal.SIGHUP, replace)
+print("ready", flush=True)
+time.sleep(60)
+time.sleep(60)
+"""
+
+
+def test_recycling_is_over_when_no_new_worker_could_start() -> None:
+    with subprocess.Popen([sys.executable, "-c", BROKEN], stdout=subprocess.PIPE) as main:
+        assert main.stdout is not None
+        assert main.stdout.readline() == b"ready\n"
+        with pytest.raises(CtlError, match=r"^the new workers could not start, and the former ones serve on$"):
+            probe.recycle(main.pid, 3600)
+        for child in systemd.children(main.pid):
+            os.kill(child, 9)
+        main.kill()
+
+
 # --- All workers -------------------------------------------------------------------------------------------
 
 TWO = """

@@ -1,16 +1,18 @@
 """Workers that leave by plan: one at a time, and each when its successor serves."""
 
 import copy
+import logging
 import os
 import signal
 import threading
+import time
 from contextlib import closing
 from http.client import HTTPConnection
 from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
-from gunicorn_fastapi.departures import Departures
+from gunicorn_fastapi.departures import LATE, Departures
 from gunicorn_fastapi.shared import LEAVING, READY, SPENT, Shares
 from servers import PATIENCE, ServerProcess, eventually
 from services import Service
@@ -25,13 +27,14 @@ class Master:
         self.told: list[int] = []
         self.age = 0
         self.waited = False
+        self.log = logging.getLogger("gunicorn.error")
         self.shares = Shares()
         Departures(self, self.shares)
 
     def spawn_worker(self) -> None:
         self.age += 1
         self.shares.forget(self.age)
-        self.WORKERS[self.age] = SimpleNamespace(age=self.age, pid=self.age)
+        self.WORKERS[self.age] = SimpleNamespace(age=self.age, pid=self.age, begins=time.monotonic())
 
     def kill_worker(self, pid: int, number: int) -> None:
         assert number == signal.SIGTERM
@@ -110,6 +113,19 @@ def test_a_successor_that_dies_gets_one_itself(master: Master) -> None:
     master.dies(3)
     master.manage_workers()
     assert (list(master.WORKERS), master.told) == ([1, 2, 4], [])
+
+
+def test_a_successor_that_does_not_come_up_is_told_once(master: Master, caplog: pytest.LogCaptureFixture) -> None:
+    master.are_now(SPENT, 1)
+    master.manage_workers()
+    master.WORKERS[3].begins -= LATE - 1
+    master.manage_workers()
+    assert not caplog.records
+    master.WORKERS[3].begins -= 2
+    for _ in range(3):
+        master.manage_workers()
+    assert caplog.messages == ["Worker (pid:3) has not come up within 60 s. 2 of 2 workers serve"]
+    assert (list(master.WORKERS), master.told) == ([1, 2, 3], [])
 
 
 def test_a_reload_lets_the_old_ones_go_as_the_new_ones_serve(master: Master) -> None:
@@ -372,3 +388,58 @@ def test_a_stop_while_a_worker_fails_to_start(service: Service) -> None:
     server.wait_for("SECOND")
     server.stop()
     assert "HaltServer" not in server.output
+
+
+FAILS_LATER = """
+import os
+from contextlib import asynccontextmanager
+from pathlib import Path
+from fastapi import FastAPI
+
+
+@asynccontextmanager
+async def lifespan(_):
+    if Path("away").exists():
+        raise RuntimeError("no database")
+    yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/healthz")
+async def healthz():
+    return os.getpid()
+"""
+
+
+@pytest.mark.parametrize("how", ["max_requests", "term", "reload", "kill"])
+def test_a_worker_that_cannot_start_ends_nobody_who_serves(service: Service, how: str) -> None:
+    """They serve on for as long as a database is away, and are replaced when it is back."""
+    server = service.start(FAILS_LATER, settings={"max_requests": 40 if how == "max_requests" else 0})
+    eventually(lambda: service.workers() == "2/2", "both serve")
+    first = server.children()
+    (service.directory / "away").touch()
+    if how == "reload":
+        server.signal(signal.SIGHUP)
+    elif how != "max_requests":
+        os.kill(min(first), signal.SIGKILL if how == "kill" else signal.SIGTERM)
+    times = 2  # of a reload all there are
+    eventually(lambda: len(processes(service)) > 0 and server.output.count("could not start") >= times, "two tries")
+    assert service.workers() == ("1/2" if how == "kill" else "2/2")
+    if how != "reload":
+        assert "Workers have died within 10 s of their start, 2 times in a row" in server.output
+        (service.directory / "away").unlink()
+        eventually(lambda: len(processes(service) - first) > 0 and service.workers() == "2/2", "another one serves")
+    assert "Shutting down: Master" not in server.output
+    server.stop()
+
+
+def test_when_nobody_serves_gunicorn_ends(service: Service) -> None:
+    server = service.start(FAILS_LATER)
+    eventually(lambda: service.workers() == "2/2", "both serve")
+    (service.directory / "away").touch()
+    for pid in server.children():
+        os.kill(pid, signal.SIGKILL)
+    assert server.process.wait(PATIENCE) == 3
+    assert "Reason: Worker failed to boot." in server.output

@@ -1,6 +1,7 @@
 """Who is at the other end: in the access lines, in ``request.client`` and for ``forwarded_allow_ips``."""
 
 import socket
+import struct
 from collections.abc import Mapping
 from contextlib import closing
 from http.client import HTTPConnection
@@ -8,6 +9,7 @@ from http.client import HTTPConnection
 import pytest
 from servers import PATIENCE
 from services import Service, UnixConnection
+from wires import Witness, Worker, run, until
 
 WHO = """
 async def app(scope, receive, send):
@@ -92,3 +94,19 @@ def test_nobody_is_believed_on_another_socket_for_that(service: Service) -> None
     server.wait_for("Started server")
     assert asked(service.connection()).startswith("('127.0.0.1', ")
     server.stop()
+
+
+def test_who_has_left_before_it_is_looked_at_has_its_name() -> None:
+    """Whoever is reset at once: an application that asks for its address would fail with a traceback."""
+
+    async def test() -> None:
+        worker = Worker(witness := Witness())
+        with socket.create_connection(worker.address()) as client:
+            name = client.getsockname()
+            client.sendall(b"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 9\r\n\r\nabc")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        async with worker:
+            await until(lambda: witness.left, "it was asked, and told that nobody is there")
+            assert [scope["client"] for scope in witness.scopes] == [name]
+
+    run(test())

@@ -5,11 +5,9 @@ latency under each attack beside the undisturbed one, and the memory of the serv
 """
 
 import asyncio
-import json
 import re
 import resource
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -17,17 +15,34 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from load import Generator, Load, Result
 from malformed import CASES, SECOND, get
+from watched import (
+    PATIENCE,
+    CheckError,
+    Watch,
+    connections,
+    expect,
+    files,
+    memory,
+    processes,
+    records,
+    run,
+    seen,
+    wait_for,
+)
 
 ADDRESS = ("127.0.0.1", 80)
-PATIENCE = 60
-"""Seconds after which something that should have happened has not."""
-
 SECONDS = 8
 """How long other clients are served under each attack."""
+
+BRIEF = 4
+"""The same, under those of attacks.py."""
+
+RECORDS = 500
+"""What a worker may log in a second because of clients, beside access lines: docs/security.md has the sum."""
 
 HALF_OPEN = 3000
 MEMORY = 256 * 1024
@@ -41,75 +56,6 @@ FILES = 400
 """A limit of open files; a worker bounds its connections to half of it."""
 
 DROP_IN = Path("/etc/systemd/system/fastapi.service.d/check.conf")
-
-
-class CheckError(Exception):
-    """What was expected, and what was seen instead."""
-
-
-def run(*command: str) -> str:
-    """What a command prints."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=2 * PATIENCE)
-    if done.returncode:
-        raise CheckError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def expect(condition: object, expected: str, seen: object) -> None:
-    """Fail unless the condition holds."""
-    if not condition:
-        raise CheckError(f"expected {expected}; seen: {seen}")
-
-
-def wait_for(condition: Callable[[], object], expected: str, seen: Callable[[], object]) -> None:
-    """Fail unless the condition holds some time soon."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        expect(time.monotonic() < deadline, expected, seen() if time.monotonic() >= deadline else "")
-        time.sleep(0.1)
-
-
-# --- The service ------------------------------------------------------------------------------------
-
-
-def processes() -> tuple[str, ...]:
-    """gunicorn and its workers, and how often systemd had to start them again."""
-    main = run("systemctl", "show", "--property=MainPID", "--value", "fastapi.service").strip()
-    restarts = run("systemctl", "show", "--property=NRestarts", "--value", "fastapi.service").strip()
-    children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-    return (f"restarts {restarts}", main, *sorted(children))
-
-
-def memory() -> int:
-    """KiB of the service that are its own."""
-    status = (Path(f"/proc/{process}/status").read_text() for process in processes()[1:])
-    return sum(int(re.search(r"RssAnon:\s+(\d+)", text)[1]) for text in status)
-
-
-def connections(state: str = "connected") -> int:
-    """How many connections the service has; with "established" only those that neither side has closed."""
-    states = ("state", state, "exclude", "time-wait")
-    return len(run("ss", "--no-header", "--tcp", "--numeric", *states, "sport = :80").splitlines())
-
-
-def files() -> int:
-    """How many files the workers have open."""
-    return sum(len(list(Path(f"/proc/{process}/fd").iterdir())) for process in processes()[2:])
-
-
-def records(since: str, text: str) -> list[dict[str, Any]]:
-    """The service's records with a text."""
-    run("journalctl", "--sync")
-    lines = run("journalctl", "--quiet", "--all", "--output=json", f"--since={since}", "--unit=fastapi.service")
-    found = [json.loads(line) for line in lines.splitlines()]
-    return [record for record in found if isinstance(record["MESSAGE"], str) and text in record["MESSAGE"]]
-
-
-def seen() -> list[str]:
-    """What has reached the application, but for the health checks."""
-    path = Path("/var/lib/fastapi/seen")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [line for line in lines if "/healthz" not in line]
 
 
 # --- Malformed requests -----------------------------------------------------------------------------
@@ -201,7 +147,21 @@ def slowhttptest(*arguments: str, count: int = 1000) -> Callable[[threading.Even
     return attack
 
 
-ATTACKS: dict[str, Callable[[threading.Event], None]] = {
+def attack(kind: str) -> Callable[[threading.Event], str]:
+    """One of attacks.py, which goes on for a second longer than the others are served."""
+    return lambda _: run("timeout", str(PATIENCE), sys.executable, "attacks.py", kind, str(BRIEF + 1))
+
+
+BRIEF_ATTACKS: dict[str, Callable[[threading.Event], str]] = {
+    "1000 handshakes of WebSockets without an end": attack("handshakes"),
+    "300 WebSockets that send and never read": attack("deaf"),
+    "60 WebSockets with pings, bytes, empty pieces without end": attack("chatter"),
+    "WebSocket messages of 1 MiB without an end, bombs of 16 MiB": attack("unfinished"),
+    "clients that leave at once, by a reset": attack("leavers"),
+    "clients that leave during a body or an answer": attack("bodies"),
+}
+
+ATTACKS: dict[str, Callable[[threading.Event], object]] = {
     "none": lambda _: None,
     f"{HALF_OPEN} half-open connections": half_open,
     "slowhttptest, slow headers": slowhttptest("-H", "-i", "1", "-u", "http://127.0.0.1/"),
@@ -210,6 +170,7 @@ ATTACKS: dict[str, Callable[[threading.Event], None]] = {
     "slowhttptest, slow reading": slowhttptest(
         *("-X", "-w", "512", "-y", "1024", "-n", "1", "-z", "32", "-u", "http://127.0.0.1/large?200000"), count=500
     ),
+    **BRIEF_ATTACKS,
     f"{HALF_OPEN} half-open connections again": half_open,
 }
 
@@ -244,32 +205,10 @@ def a_full_service_makes_room() -> str:
     return f"{4 * FILES} half-open connections and {FILES} files: {answered} of {answered} others answered"
 
 
-class Watch:
-    """The most memory and connections that the service had."""
-
-    def __init__(self) -> None:
-        self.memory = self.connections = 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.5):
-            self.memory = max(self.memory, memory())
-            self.connections = max(self.connections, connections())
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-
-def others() -> Result:
+def others(seconds: float) -> Result:
     """Clients that keep their connections, and clients that open one for each request, 100 requests a second."""
     generators = [
-        Generator(Load("http://127.0.0.1/", connections=4, seconds=SECONDS, keep_alive=keep, rate=50))
+        Generator(Load("http://127.0.0.1/", connections=4, seconds=seconds, keep_alive=keep, rate=50))
         for keep in (True, False)
     ]
 
@@ -285,25 +224,44 @@ def others() -> Result:
     return both
 
 
-def served_during(name: str) -> str:
-    """Others are all answered under an attack, the memory is bounded, no worker dies, nothing remains."""
-    before, was = processes(), memory()
+def told(since: float) -> list[dict[str, Any]]:
+    """What was logged since then, but for access lines. Fails when it is more than clients may cause, or an error."""
+    seconds, workers = time.time() - since, len(processes()) - 2
+    own = [record for record in records(f"@{since:.6f}", "") if " uvicorn.access " not in record["MESSAGE"]]
+    most = round(RECORDS * workers * (seconds + 1))
+    expect(len(own) <= most, f"at most {most} records in {seconds:.1f} s", len(own))
+    errors = [record["MESSAGE"] for record in own if int(record["PRIORITY"]) <= 3]
+    expect(not errors, "no error because of clients", errors[:3])
+    return own
+
+
+def served_during(name: str, usual: list[float]) -> str:
+    """Others are all answered under an attack, memory and records are bounded, no worker dies, nothing remains.
+
+    `usual` are the latencies without an attack, which the first one, "none", fills in.
+    """
+    before, was, since, opened = processes(), memory(), time.time(), []
     over = threading.Event()
-    attack = threading.Thread(target=ATTACKS[name], args=(over,))
+    attack = threading.Thread(target=lambda: opened.append(ATTACKS[name](over)))
     with Watch() as watch:
         attack.start()
-        if name != "none":
+        if name != "none" and name not in BRIEF_ATTACKS:
             wait_for(lambda: watch.connections >= 450, "the attack's connections", lambda: watch.connections)
-        result = others()
+        result = others(BRIEF if name in BRIEF_ATTACKS else SECONDS)
         over.set()
         attack.join()
+    expect(opened, "an attack until its end", name)
     wait_for(lambda: connections() == 0, "no connection after the attack", connections)
-    expect(result.answered == result.sent > 0, "an answer to each request", result.failures)
+    expect(result.answered == result.sent > 0 == result.refused, "an answer to each request", result.failures)
     expect(watch.memory < was + MEMORY, f"at most {MEMORY} KiB more", watch.memory - was)
     expect(processes() == before, f"the same processes, {before}", processes())
-    latency = "".join(f" {result.percentile(percent) * 1000:.1f} |" for percent in (50, 99))
+    lines = len(told(since))
+    times = [result.percentile(percent) * 1000 for percent in (50, 99)]
+    usual.extend(times[len(usual) :])
+    latency = "".join(f" {ms:.1f} (x{ms / base:.1f}) |" for ms, base in zip(times, usual, strict=True))
+    count = int(opened[0]) if name in BRIEF_ATTACKS else watch.connections
     size = f"{was // 1024} | {watch.memory // 1024} | {memory() // 1024}"
-    return f"| {name} | {watch.connections} | {result.answered} of {result.sent} |{latency} {size} |"
+    return f"| {name} | {count} | {watch.files} | {lines} | {result.answered} of {result.sent} |{latency} {size} |"
 
 
 def main() -> None:
@@ -319,10 +277,13 @@ def main() -> None:
         ):
             print(check())
         was, opened = memory(), files()
-        print("| attack | connections | answered | p50, ms | p99, ms | MiB before | at most | after |")
-        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+        print(
+            "| attack | connections | files | records | answered | p50, ms | p99, ms | MiB before | at most | after |"
+        )
+        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+        usual: list[float] = []
         for name in ATTACKS:
-            print(served_during(name))
+            print(served_during(name, usual), flush=True)
         wait_for(lambda: files() <= opened, f"{opened} open files", files)
         expect(memory() < was + LEFT, f"at most {LEFT} KiB more than before", memory() - was)
         expect(processes() == start, f"the same processes, {start}", processes())

@@ -40,13 +40,17 @@ def own_main(pid: int) -> contextlib.AbstractContextManager[Process]:
 def recycle(pid: int, timeout: float) -> None:
     """Have gunicorn replace its workers, and wait until the former ones have left, or gunicorn has.
 
-    Raises CtlError when that takes longer than `timeout` seconds; then they still may leave later.
+    Raises CtlError when that takes longer than `timeout` seconds; then they still may leave later. And when none of
+    the new ones could start: gunicorn then goes on with the former ones.
     """
-    former = children(pid)
+    former, others = children(pid), set[int]()
     with contextlib.suppress(ProcessLookupError), own_main(pid) as main:
         main.signal(signal.SIGHUP)
         deadline = time.monotonic() + timeout
-        while former & children(pid) and not main.has_ended():
+        while former & (now := children(pid)) and not main.has_ended():
+            others |= now - former
+            if others and now == former:
+                raise CtlError("the new workers could not start, and the former ones serve on")
             if time.monotonic() >= deadline:
                 left = len(former & children(pid))
                 raise CtlError(f"{left} of the old workers did not exit within {timeout:g} s")

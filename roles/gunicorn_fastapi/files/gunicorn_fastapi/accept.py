@@ -66,7 +66,7 @@ class Acceptor:
             return
         self._has_waited = False
         try:
-            connection, _ = self._listener.accept()
+            connection, address = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return  # another was faster, or the client has gone
         except OSError as error:
@@ -74,7 +74,13 @@ class Acceptor:
             self._pause(RETRY)
             return
         connection.setblocking(False)
-        task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
+
+        def made() -> Any:
+            protocol: Any = self._protocol()
+            protocol.peer = address
+            return protocol
+
+        task = self._loop.create_task(self._loop.connect_accepted_socket(made, connection))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
         self._shares.tell(count + 1)

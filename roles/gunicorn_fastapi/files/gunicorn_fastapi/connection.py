@@ -29,11 +29,13 @@ class Answering(HttpToolsProtocol):
         "_running",
         "guard",
         "is_private",
+        "peer",
     )
 
     def __init__(self, guard: Guard, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.guard = guard
+        self.peer: Any = None  # as the kernel told it when the connection was accepted
         self.is_private = False  # by the address at which the control command asks
         self.scope: Any = {}
         # Whether nothing is listened to any more; whether the client has said its last.
@@ -91,6 +93,8 @@ class Answering(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A head is awaited from now on, if there is room for one more connection."""
         super().connection_made(transport)
+        if self.client is None and isinstance(self.peer, tuple):
+            self.client = self.peer[:2]  # it has left already, and only the transport does not know who it was
         self.client = peers.named(self.client, transport)
         self._awaited = self._received = self.loop.time()
         self._progress = Progress(transport, self._received)

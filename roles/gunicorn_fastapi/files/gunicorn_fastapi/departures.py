@@ -4,6 +4,9 @@ gunicorn tells surplus workers to stop as soon as it has started others (SIGHUP)
 itself (``max_requests``) when it is gone. Here a worker asks for a successor and goes on to serve, one at a time,
 and none is told to stop unless as many as there should be serve without it. A signal to stop that is not gunicorn's,
 as from what watches over the worker's memory, has a worker ask too.
+
+gunicorn ends when a worker fails to start. Once all have served, those that still do are not ended because of one that
+cannot, as when a database is away: the next one is tried later and later.
 """
 
 import random
@@ -12,7 +15,10 @@ import time
 from typing import Any
 
 from gunicorn_fastapi import upstream
-from gunicorn_fastapi.shared import LEAVING, READY, SPENT, Shares
+from gunicorn_fastapi.shared import BOOTING, LEAVING, READY, SPENT, Shares
+
+LATE = 60
+"""Seconds after which it is told that a worker has not come up. Some applications take longer; nothing is done."""
 
 STOPS = (signal.SIGTERM, signal.SIGQUIT)
 """What gunicorn has its workers stop by. SIGKILL and SIGABRT ask nobody."""
@@ -33,6 +39,7 @@ class Departures:
         self._kill_worker = server.kill_worker
         self._is_reloading = False
         self._is_halting = False
+        self._was_complete = False
         upstream.replace(
             server,
             manage_workers=self.manage_workers,
@@ -46,6 +53,8 @@ class Departures:
         """Start whom there is a lack of, and tell to stop who can be spared. Called once a second and at signals."""
         server = self._server
         staying = self._staying()
+        self._was_complete |= self._serving(staying) >= server.num_workers
+        self._tell_of_late(staying)
         spent = [worker for worker in staying if self._shares.state(worker.age) == SPENT]
         # One at a time: while another one drains, there is none to be started for the next.
         is_leaving = len(staying) < len(server.WORKERS)
@@ -68,8 +77,20 @@ class Departures:
         if len(staying) <= self._server.num_workers:
             return None
         leaver = min(staying, key=lambda worker: (self._shares.state(worker.age) != SPENT, worker.age))
-        serving = sum(self._shares.state(w.age) in (READY, SPENT) for w in staying if w is not leaver)
+        serving = self._serving([worker for worker in staying if worker is not leaver])
         return leaver if serving >= self._server.num_workers else None
+
+    def _serving(self, workers: list[Any]) -> int:
+        return sum(self._shares.state(worker.age) in (READY, SPENT) for worker in workers)
+
+    def _tell_of_late(self, staying: list[Any]) -> None:
+        """Say once of each worker that it has not come up: whom it replaces goes on, and nothing else would tell."""
+        since = time.monotonic() - LATE
+        for worker in staying:
+            if self._shares.state(worker.age) == BOOTING and worker.begins < since and not hasattr(worker, "is_late"):
+                worker.is_late = True
+                text = "Worker (pid:%s) has not come up within %d s. %d of %d workers serve"
+                self._server.log.error(text, worker.pid, LATE, self._serving(staying), self._server.num_workers)
 
     def kill_worker(self, pid: int, number: int) -> None:
         """As gunicorn does, but the worker knows that it is gunicorn who wants it to stop."""
@@ -89,15 +110,34 @@ class Departures:
             self._is_reloading = False
 
     def reap_workers(self) -> None:
-        """As gunicorn does, which stops when a worker could not start: no further one breaks the stop off."""
+        """As gunicorn does, which stops when a worker could not start: unless others serve that came up before. No
+        further one breaks the stop off."""
         if self._is_reloading:
             raise _Reloaded
+        # Before the rows of the dead are free: the last one may have come up since the last look.
+        self._was_complete |= self._serving(self._staying()) >= self._server.num_workers
         while True:
+            before = list(self._server.WORKERS.values())
             try:
                 self._reap_workers()
             except upstream.HALT:
-                if not self._is_halting and not upstream.is_stopping(self._server):
+                if self._is_halting or upstream.is_stopping(self._server):
+                    continue
+                living = self._server.WORKERS.values()
+                failed = [w for w in before if w not in living and not upstream.is_reaped(w)]
+                serving = self._serving(self._staying())
+                if not failed or not self._was_complete or not serving:
                     self._is_halting = True
                     raise
+                for worker in failed:
+                    self._go_on_without(worker, serving)
             else:
                 return
+
+    def _go_on_without(self, worker: Any, serving: int) -> None:
+        """Do what gunicorn does for a dead worker, and has not done for one whose start has failed."""
+        server = self._server
+        server.log.error("Worker (pid:%s) could not start. The %d that serve go on", worker.pid, serving)
+        worker.begins = time.monotonic()  # however long it took, it has not lived
+        worker.tmp.close()
+        server.cfg.child_exit(server, worker)

@@ -69,6 +69,15 @@ def was_given_up(worker: Any) -> bool:
     return bool(worker.aborted)
 
 
+def is_reaped(worker: Any) -> bool:
+    """Whether gunicorn has done all that it does for a dead worker. It does not for one whose start has failed."""
+    try:
+        worker.tmp.fileno()
+    except ValueError:
+        return True
+    return False
+
+
 def replace(server: Any, **methods: Callable[..., None]) -> None:
     """Have gunicorn call these in place of its own: ``manage_workers``, ``reload``, ``reap_workers``, ``kill_worker``.
 
