@@ -123,7 +123,7 @@ def test_whatever_waits_for_the_lock_is_told_how_long() -> None:
     ]
     waiting = [name for name, asked in changes if "lock_wait" in asked or "__gunicorn_fastapi_uninstall" in asked]
     assert sorted(waiting) == sorted(name for name, _ in changes if name not in ("status.yml", "resolve.yml"))
-    assert len(waiting) == 7
+    assert len(waiting) == 8
     assert "lock_wait" in (ROLE / "tasks/uninstall.yml").read_text()
 
 

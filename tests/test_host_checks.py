@@ -36,8 +36,8 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
             "gunicorn_fastapi_python: python3 was not found; 3.11 or later is required. Install",
         ),
         (
-            {"python": "", "python_path": "/root/bin/python3"},
-            "/root/bin/python3 cannot be executed by an unprivileged user",
+            {"python": "", "python_path": "/srv/py", "python_why": "its file system is mounted noexec"},
+            "/srv/py cannot be executed by an .* either: its file system is mounted noexec. Install one that every user may",
         ),
         ({"refusal": "the host has a user shop"}, "gunicorn_fastapi_name: the host has a user shop.$"),
         (

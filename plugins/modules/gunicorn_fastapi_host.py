@@ -47,6 +47,7 @@ init: {type: str, returned: always, description: Name of the program that runs a
 systemd: {type: int, returned: always, description: "Version of systemd, 0 without it."}
 system: {type: str, returned: always, description: Name of the distribution and its version.}
 python: {type: str, returned: always, description: "Version of the interpreter, empty without it."}
+python_why: {type: str, returned: always, description: "Why it tells no version, empty when it does."}
 python_path: {type: str, returned: always, description: Absolute path of the interpreter.}
 holders: {type: list, elements: dict, returned: always, description: Who else has the addresses.}
 refusal: {type: str, returned: always, description: "Why the name cannot be had, empty when it can."}
@@ -98,19 +99,46 @@ def is_as_wanted(wanted: dict[str, str]) -> bool:
     return owned and read(path) == wanted["content"]
 
 
-def version_of(python: str) -> str:
-    """The version of an interpreter, as anybody but root can ask it; empty when nobody can."""
+HIDDEN = ("/root", "/home", "/run/user")
+"""What the service cannot see (ProtectHome=)."""
+
+
+def version_of(python: str) -> tuple[str, str]:
+    """The version of an interpreter, as anybody but root can ask it; empty, with the reason, when nobody can."""
+    for place in (python, os.path.realpath(python)):
+        for top in HIDDEN:
+            if Path(place).is_relative_to(top):
+                return "", f"{place} lies below {top}, which the service cannot see"
     command = [python, "-I", "-S", "-c", "import platform; print(platform.python_version())"]
     nobody = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
     rights: dict[str, Any] = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []} if nobody else {}
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=30, cwd="/", env={}, **rights
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=30, cwd="/", env={}, **rights
         )
-    except (OSError, subprocess.SubprocessError):
+    except OSError as error:
+        return "", error.strerror or type(error).__name__
+    except subprocess.SubprocessError:
+        return "", "it did not answer within 30 s"
+    version = done.stdout[:100].decode(errors="replace").strip()
+    if done.returncode == 0 and re.fullmatch(r"[0-9]+(\.[0-9]+)+[\w+.]*", version):
+        return version, ""
+    words = done.stderr[-1000:].decode(errors="replace").strip().rpartition("\n")[2]
+    return "", words or f"it ended with {done.returncode} and named no version"
+
+
+def unusable(python: str) -> str:
+    """Why a path is no program, empty when it is none that is there."""
+    path = Path(python)
+    if "/" not in python or not os.path.lexists(python):
         return ""
-    version = done.stdout.decode(errors="replace").strip()
-    return version if re.fullmatch(r"[0-9]+(\.[0-9]+)+[\w+.]*", version) else ""
+    if not path.exists():
+        return "it is a link that leads nowhere"
+    if not path.is_file():
+        return "it is no file"
+    if os.statvfs(python).f_flag & os.ST_NOEXEC:
+        return "its file system is mounted noexec"
+    return "it is not executable"
 
 
 class Host:
@@ -137,13 +165,18 @@ class Host:
         match = re.match(r"systemd (\d+)", self.run("systemctl", "--version"))
         return int(match.group(1)) if match else 0
 
-    def python(self) -> tuple[str, str]:
-        """Version and absolute path of the interpreter that releases are made with.
+    def python(self) -> tuple[str, str, str]:
+        """Version and absolute path of the interpreter that releases are made with, and why it has no version.
 
         Asked as nobody: root executes nothing that others may have put there.
         """
-        path = shutil.which(self.module.params["python"]) or ""
-        return version_of(path) if path else "", path
+        wanted = self.module.params["python"]
+        path = shutil.which(wanted) or ""
+        if not path:
+            why = unusable(wanted)
+            return "", wanted if why else "", why
+        version, why = version_of(path)
+        return version, path, why
 
     def name_on_host(self) -> dict[str, object]:
         """What the control command's own program says of the name."""
@@ -189,7 +222,7 @@ class Host:
         # Not above, for the reason that gunicorn_fastapi_bundle gives.
         from ..module_utils.gunicorn_fastapi_addresses import holders  # type: ignore[import-not-found,misc]
 
-        version, path = self.python()
+        version, path, why = self.python()
         wanted = json.loads(self.module.params["installed"] or "[]")
         told = self.name_on_host()
         settled = self.settled(is_ours=not told["refusal"])
@@ -204,6 +237,7 @@ class Host:
             "system": os_release.get("PRETTY_NAME", platform.system()),
             "python": version,
             "python_path": path,
+            "python_why": why,
             "machine": platform.machine(),
             "holders": holders(self.module.params["bind"], self.name, self.run),
             **told,

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -104,3 +105,17 @@ def test_nobody_but_root_reaches_it_whatever_the_umask(app: App) -> None:
             assert app.runtime.stat().st_mode & 0o777 == 0o755
     finally:
         os.umask(before)
+
+
+def test_who_waits_for_an_uninstallation_is_told_of_it(app: App, tmp_path: Path) -> None:
+    other = Other(tmp_path, "the uninstallation")
+
+    def uninstalled() -> None:
+        shutil.rmtree(app.runtime)
+        other.release()
+
+    threading.Timer(0.3, uninstalled).start()
+    with pytest.raises(CtlError, match=r"fastapi was uninstalled while prune waited, .* Deploy it again"):
+        lock.lock(app, "prune", wait=30).__enter__()
+    assert not app.runtime.exists()
+    other.process.join()

@@ -39,6 +39,7 @@ COMMANDS = {
     # What units and playbooks ask.
     "build": Command("build", "command_build", "add_build", hidden=True),
     "resolve": Command("resolve", "command_resolve", hidden=True),
+    "surround": Command("surround", "command_surround", "add_surround", hidden=True),
     "probe": Command("health", "command_probe", "add_probe", hidden=True),
     "stop": Command("stop", "command_stop", "add_stop", hidden=True),
     "backoff": Command("backoff", "command_backoff", hidden=True),

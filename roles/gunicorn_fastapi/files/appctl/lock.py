@@ -105,7 +105,12 @@ def _acquire(app: App, what: str, wait: float, before: float) -> int:
     deadline = time.monotonic() + wait
     told = False
     while True:
-        descriptor = os.open(app.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(app.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # its directory
+            raise CtlError(
+                f"{app.name} was uninstalled while {what} waited, and there is nothing left to change. Deploy it again"
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,0 +1,73 @@
+"""Units around the releases are written under the lock, and only where the record says that they are ours."""
+
+import argparse
+import io
+import json
+import os
+import stat
+import sys
+from typing import Any
+
+import pytest
+from appctl import lock, surround
+from appctl.ours import Ours
+from appctl.process import CtlError
+from ctl_host import Host
+
+SLICE = "/etc/systemd/system/fastapi.slice"
+UNIT = {"path": SLICE, "mode": "0644", "content": "[Slice]\n"}
+
+
+def recorded(host: Host) -> None:
+    ours = Ours("fastapi", host.base, owner=os.geteuid())
+    ours.write(ours.standard())
+
+
+def ask(host: Host, monkeypatch: pytest.MonkeyPatch, asked: object) -> Any:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(asked)))
+    monkeypatch.setattr(surround, "Ours", lambda name, base: Ours(name, base, owner=os.geteuid()))
+    return surround.command_surround(host, argparse.Namespace(lock_wait=0.0))
+
+
+@pytest.fixture
+def reloads(host: Host, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What systemd was asked for, and who had the lock meanwhile."""
+    asked: list[str] = []
+    monkeypatch.setattr(surround, "run", lambda *words: asked.append(" ".join([*words, lock.holder(host)])))
+    return asked
+
+
+def test_units_of_ours_are_put_in_place(host: Host, monkeypatch: pytest.MonkeyPatch, reloads: list[str]) -> None:
+    recorded(host)
+    assert ask(host, monkeypatch, [UNIT]) == {"changed": True}
+    made = host.base / SLICE.lstrip("/")
+    assert made.read_text() == "[Slice]\n"
+    assert stat.S_IMODE(made.stat().st_mode) == 0o644
+    assert [line.partition(" by ")[0] for line in reloads] == [
+        "systemctl daemon-reload the change of its limits and private address"
+    ]
+
+
+def test_after_an_uninstallation_nothing_is_written(
+    host: Host, monkeypatch: pytest.MonkeyPatch, reloads: list[str]
+) -> None:
+    """What no record lists would be in the way of the next deploy, and of the next uninstallation."""
+    with pytest.raises(CtlError, match=f"{SLICE} is on no record as a unit of fastapi, .* Deploy it again"):
+        ask(host, monkeypatch, [UNIT])
+    assert not (host.base / SLICE.lstrip("/")).exists()
+    assert reloads == []
+
+
+@pytest.mark.parametrize("path", ["/usr/local/sbin/fastapictl", "/etc/passwd", "/etc/systemd/system/../passwd"])
+def test_nothing_else_is_written(host: Host, monkeypatch: pytest.MonkeyPatch, reloads: list[str], path: str) -> None:
+    recorded(host)
+    with pytest.raises(CtlError, match="nothing was written"):
+        ask(host, monkeypatch, [UNIT, UNIT | {"path": path}])
+    assert not (host.base / SLICE.lstrip("/")).exists()
+    assert reloads == []
+
+
+@pytest.mark.parametrize("asked", [None, 1, ["x"], [{}], [{"path": SLICE, "mode": "rw", "content": ""}]])
+def test_what_is_no_request_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch, asked: object) -> None:
+    with pytest.raises(CtlError, match=r"^surround: the request on standard input"):
+        ask(host, monkeypatch, asked)
