@@ -51,6 +51,17 @@ def test_previous_is_a_release_that_is_still_there(host: Host) -> None:
     assert releases.previous(host) == "aaa1"
 
 
+def test_a_previous_release_that_is_not_complete_is_named(host: Host) -> None:
+    host.was("", "aaa1")
+    host.was("aaa1", "bbb3")
+    host.serves("bbb3")
+    host.damaged["aaa1"] = "its interpreter /usr/local/bin/python3.11 is gone"
+    with pytest.raises(
+        CtlError, match=r"the previous release, aaa1, is not complete: its interpreter /usr/local"
+    ):
+        releases.resolve(host, "previous")
+
+
 def test_without_history_there_is_no_previous(host: Host) -> None:
     host.serves("aaa1")
     assert releases.previous(host) == ""

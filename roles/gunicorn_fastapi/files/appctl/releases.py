@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from appctl import complete, disk, history, systemd, unpack
@@ -86,13 +87,17 @@ def running(app: App, unit: str) -> str:
 
 def previous(app: App) -> str:
     """The release that was active before the current one and is still complete. Empty when there is none."""
+    return next((release for release in before(app) if not complete.why_not(app, release)), "")
+
+
+def before(app: App) -> Iterator[str]:
+    """The releases on this host that were active before the current one, the latest first, some maybe twice."""
     now, there = current(app), names(app)
     for record in reversed(history.read(app.history)[0]):
         served = [record.get("to")] if record.get("outcome") == "done" else []
         for release in [*served, record.get("from")]:
-            if release != now and release in there and not complete.why_not(app, release):
-                return str(release)
-    return ""
+            if release != now and release in there:
+                yield str(release)
 
 
 def served(app: App) -> set[str]:
@@ -105,7 +110,13 @@ def resolve(app: App, word: str) -> str:
     if word == "previous":
         found = previous(app)
         if not found:
-            raise CtlError(f"{app.name}: no previous release to roll back to. Releases: {app.name}ctl list")
+            damaged = next(before(app), "")
+            there = (
+                f"the previous release, {short(damaged)}, is not complete: {complete.why_not(app, damaged)}"
+                if damaged
+                else "no previous release to roll back to"
+            )
+            raise CtlError(f"{app.name}: {there}. Releases: {app.name}ctl list")
         return found
     if word == "current":
         found = current(app)
