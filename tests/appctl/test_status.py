@@ -1,7 +1,10 @@
 """What the status says, as far as it needs no systemd."""
 
+import argparse
+import os
+
 import pytest
-from appctl import counting, exchange, releases, status
+from appctl import counting, exchange, limits, releases, status, systemd, talk
 from appctl.counting import Asked, Requests
 from appctl.process import CtlError
 from ctl_host import Host
@@ -74,3 +77,19 @@ def test_a_host_is_a_line_of_a_table() -> None:
     assert head.index("since") == line.index("Mon ")
     nothing = status.cells(state | {"release": "", "memory": None, "requests": None})
     assert [nothing[place] for place in (0, 4, 6, 7)] == ["none", "?", "-", "-"]
+
+
+@pytest.mark.parametrize("why", ["", "its virtualenv is not whole: /usr/bin/python3.11: No such file or directory"])
+def test_a_release_that_could_not_start_again_is_told(host: Host, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    """While it still runs: the next restart would be an outage."""
+    host.serves("aaa1")
+    host.damaged["aaa1"] = why
+    monkeypatch.setattr(systemd, "show", lambda _, *names: dict.fromkeys(names, ""))
+    monkeypatch.setattr(limits, "seen", lambda _: {})
+    monkeypatch.setattr(limits, "words", lambda _: "unknown")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(talk, "said", [])
+    monkeypatch.setattr(talk, "quiet", True)
+    assert status.command_status(host, argparse.Namespace())["incomplete"] == why
+    told = [line for line in talk.said if line.startswith("  release ")]
+    assert told == [f"  release   not complete, it could not start again: {why}. Deploy it again"] * bool(why)

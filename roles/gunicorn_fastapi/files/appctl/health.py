@@ -5,7 +5,7 @@ import contextlib
 import os
 import time
 
-from appctl import bounded, probe, reason, releases, stop, systemd, talk
+from appctl import bounded, complete, probe, reason, releases, stop, systemd, talk
 from appctl.app import INSTANCES, App
 from appctl.process import CtlError
 
@@ -30,7 +30,17 @@ def command_probe(app: App, arguments: argparse.Namespace) -> None:
         if not arguments.reload:
             stop_failed(app.instance_service(arguments.instance), begin)
         about = failure.details if isinstance(failure, probe.UnhealthyError) else ""
-        raise CtlError(f"{failure}. {told} {about}".strip() if told else f"{failure} {about}".strip()) from None
+        text = f"{failure}. {told} {about}".strip() if told else f"{failure} {about}".strip()
+        raise CtlError(f"{missing(app)}{text}") from None
+
+
+def missing(app: App) -> str:
+    """What a release lacks that fails to start, which its own words hardly tell. Empty when it is complete."""
+    release = os.environ.get("GUNICORN_FASTAPI_RELEASE", "")
+    why = ""
+    with contextlib.suppress(Exception):  # what is told decides nothing
+        why = complete.why_not(app, release) if releases.ID.fullmatch(release) else ""
+    return f"release {releases.short(release)} is not complete: {why}. Deploy it again. " if why else ""
 
 
 def stop_failed(unit: str, begin: float) -> None:

@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from appctl import backoff, counting, exchange, history, limits, releases, systemd, talk, watch
+from appctl import backoff, complete, counting, exchange, history, limits, releases, systemd, talk, watch
 from appctl.app import CANDIDATE, MAIN, App
 from appctl.process import CtlError
 from appctl.releases import short
@@ -60,9 +60,10 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
     candidate = releases.running(app, app.instance_service(CANDIDATE))
     requests = counting.requests(answers + (counting.answers(app, CANDIDATE) if candidate else []))
     handovers, damaged = history.read(app.history) if is_root else ([], 0)
+    release = releases.running(app, app.service) or releases.current(app)
     state = {
         "name": app.name,
-        "release": releases.running(app, app.service) or releases.current(app),
+        "release": release,
         "state": f"{unit['ActiveState']} ({unit['SubState']})",
         "since": unit["ActiveEnterTimestamp"] if up else unit["InactiveExitTimestamp"],
         "status": unit["StatusText"],
@@ -76,6 +77,7 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
         "next_try": failed.get("tried"),
         "candidate": candidate,
         # Only root may look into the releases and the history.
+        "incomplete": complete.why_not(app, release) if is_root and release else "",
         "previous": releases.previous(app) if is_root else None,
         "handovers": handovers[-HANDOVERS:],
         "damaged": damaged,
@@ -112,6 +114,8 @@ def words(state: dict[str, Any]) -> list[str]:
         f"  status    {state['status']}",
         f"  memory    {limits.words(state)}",
     ]
+    if state["incomplete"]:
+        lines.append(f"  release   not complete, it could not start again: {state['incomplete']}. Deploy it again")
     if requests:
         lines.append(
             f"  requests  {requests['logged']} answered in {requests['seconds']:g} s, {requests['failed']} failed (5xx)"
