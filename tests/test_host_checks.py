@@ -37,7 +37,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         ),
         (
             {"python": "", "python_path": "/srv/py", "python_why": "its file system is mounted noexec"},
-            "/srv/py cannot be executed by an .* either: its file system is mounted noexec. Install one that every user may",
+            "cannot run the application either: its file system is mounted noexec. Install one that every user may",
         ),
         ({"refusal": "the host has a user shop"}, "gunicorn_fastapi_name: the host has a user shop.$"),
         (

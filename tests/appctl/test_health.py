@@ -55,7 +55,7 @@ def test_what_is_not_complete_any_more_is_told_before_its_own_words(
     monkeypatch.setenv("GUNICORN_FASTAPI_RELEASE", "aaa1")
     host.damaged["aaa1"] = "its virtualenv is not whole: /usr/bin/python3.11: No such file or directory"
     with pytest.raises(
-        CtlError, match=r"^release aaa1 is not complete: .*/python3.11: .* Deploy it again\. GET /healthz"
+        CtlError, match=r"^release aaa1 is incomplete: .*/python3.11: .* Deploy it again\. GET /healthz"
     ):
         health.command_probe(host, asked(reload=False))
     assert failing

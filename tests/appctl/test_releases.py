@@ -56,9 +56,7 @@ def test_a_previous_release_that_is_not_complete_is_named(host: Host) -> None:
     host.was("aaa1", "bbb3")
     host.serves("bbb3")
     host.damaged["aaa1"] = "its interpreter /usr/local/bin/python3.11 is gone"
-    with pytest.raises(
-        CtlError, match=r"the previous release, aaa1, is not complete: its interpreter /usr/local"
-    ):
+    with pytest.raises(CtlError, match=r"the previous release, aaa1, is incomplete: its interpreter /usr/local"):
         releases.resolve(host, "previous")
 
 

@@ -85,11 +85,11 @@ def test_a_release_that_could_not_start_again_is_told(host: Host, monkeypatch: p
     host.serves("aaa1")
     host.damaged["aaa1"] = why
     monkeypatch.setattr(systemd, "show", lambda _, *names: dict.fromkeys(names, ""))
-    monkeypatch.setattr(limits, "seen", lambda _: {})
+    monkeypatch.setattr(limits, "seen", lambda _: {"memory": None})
     monkeypatch.setattr(limits, "words", lambda _: "unknown")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(talk, "said", [])
     monkeypatch.setattr(talk, "quiet", True)
     assert status.command_status(host, argparse.Namespace())["incomplete"] == why
     told = [line for line in talk.said if line.startswith("  release ")]
-    assert told == [f"  release   not complete, it could not start again: {why}. Deploy it again"] * bool(why)
+    assert told == [f"  release   incomplete, it could not start again: {why}. Deploy it again"] * bool(why)

@@ -47,8 +47,8 @@ def python(found: Found, inputs: Mapping[str, Any]) -> str:
     if not found["python"] and found.get("python_path"):
         return (
             f"gunicorn_fastapi_python: {found['python_path']} cannot be executed by an unprivileged user, so it cannot "
-            f"run the application either: {found['python_why']}. Install one that every user may execute, such as below "
-            "/usr/local or /opt."
+            f"run the application either: {found['python_why']}. Install one that every user may execute, such as "
+            "below /usr/local or /opt."
         )
     is_ = f"is {found['python']}" if found["python"] else "was not found"
     return (

@@ -40,7 +40,7 @@ def missing(app: App) -> str:
     why = ""
     with contextlib.suppress(Exception):  # what is told decides nothing
         why = complete.why_not(app, release) if releases.ID.fullmatch(release) else ""
-    return f"release {releases.short(release)} is not complete: {why}. Deploy it again. " if why else ""
+    return f"release {releases.short(release)} is incomplete: {why}. Deploy it again. " if why else ""
 
 
 def stop_failed(unit: str, begin: float) -> None:

@@ -112,7 +112,7 @@ def resolve(app: App, word: str) -> str:
         if not found:
             damaged = next(before(app), "")
             there = (
-                f"the previous release, {short(damaged)}, is not complete: {complete.why_not(app, damaged)}"
+                f"the previous release, {short(damaged)}, is incomplete: {complete.why_not(app, damaged)}"
                 if damaged
                 else "no previous release to roll back to"
             )

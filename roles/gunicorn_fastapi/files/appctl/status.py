@@ -115,7 +115,7 @@ def words(state: dict[str, Any]) -> list[str]:
         f"  memory    {limits.words(state)}",
     ]
     if state["incomplete"]:
-        lines.append(f"  release   not complete, it could not start again: {state['incomplete']}. Deploy it again")
+        lines.append(f"  release   incomplete, it could not start again: {state['incomplete']}. Deploy it again")
     if requests:
         lines.append(
             f"  requests  {requests['logged']} answered in {requests['seconds']:g} s, {requests['failed']} failed (5xx)"
