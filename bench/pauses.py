@@ -52,7 +52,7 @@ def prepare() -> None:
     hosts.fresh([HOST])
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory) / "app"
-        shutil.copytree(hosts.ROOT / "molecule/files/app", source, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(hosts.ROOT / "molecule/shared/app", source, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(hosts.ROOT / "app/requirements.txt", source)
         variables = {"gunicorn_fastapi_app_source": str(source), "gunicorn_fastapi_workers": 2}
         hosts.playbook(hosts.SITE, [HOST], variables)

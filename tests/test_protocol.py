@@ -15,8 +15,8 @@ from malformed import CASES, SECOND, Case, chunked, get, post
 from servers import BIN, PATIENCE, ServerProcess, eventually, free_port
 from websockets.sync.client import connect
 
-TESTS = Path(__file__).parent
-FILES = TESTS.parent / "roles/gunicorn_fastapi/files"
+TESTING = Path(__file__).parents[1] / "testing"
+FILES = TESTING.parent / "roles/gunicorn_fastapi/files"
 
 CONFIGURATION = """
 import resource
@@ -46,7 +46,7 @@ class Shop:
         self.server: ServerProcess = start_server(
             [str(BIN / "gunicorn"), f"--config={configuration}", "echo_app:app"],
             directory=directory,
-            environment={"PYTHONPATH": f"{TESTS}:{FILES}", "ECHO_FILE": str(self._seen)},
+            environment={"PYTHONPATH": f"{TESTING}:{FILES}", "ECHO_FILE": str(self._seen)},
         )
         self.server.wait_for("Application startup complete.")
 

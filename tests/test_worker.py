@@ -34,8 +34,8 @@ from uvicorn.lifespan.off import LifespanOff
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-TESTS = Path(__file__).parent
-FILES = TESTS.parent / "roles/gunicorn_fastapi/files"
+TESTING = Path(__file__).parents[1] / "testing"
+FILES = TESTING.parent / "roles/gunicorn_fastapi/files"
 
 CONFIGURATION = """
 from gunicorn_fastapi.hooks import Hooks
@@ -104,7 +104,7 @@ class Site:
             ],
             directory=self.directory,
             environment={
-                "PYTHONPATH": f"{TESTS}:{FILES}",
+                "PYTHONPATH": f"{TESTING}:{FILES}",
                 "COUNTING_APP_DIRECTORY": str(self.directory),
             },
             descriptors=(descriptor,),
@@ -420,7 +420,7 @@ def test_load_generator_on_the_command_line(site: Site) -> None:
     """One JSON object; the exit status tells whether something was lost."""
     server = site.start()
     url = f"http://{site.host}:{site.port}/"
-    command = [sys.executable, f"{TESTS}/load.py", "--seconds=1", "--rate=100", "--json"]
+    command = [sys.executable, f"{TESTING}/load.py", "--seconds=1", "--rate=100", "--json"]
     run = subprocess.run(
         [*command, "--method=POST", "--body=hello", "--label=body", url],
         capture_output=True,

@@ -14,25 +14,11 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from http.client import HTTPConnection
-from pathlib import Path
-from typing import Any
 
+from checks import PATIENCE, Record, attempt, drop_in, expect, run, wait_for
 from load import Generator, Load, Result
 from malformed import CASES, SECOND, get
-from watched import (
-    PATIENCE,
-    CheckError,
-    Watch,
-    connections,
-    expect,
-    files,
-    memory,
-    processes,
-    records,
-    run,
-    seen,
-    wait_for,
-)
+from watched import Watch, connections, files, memory, processes, records, seen
 
 ADDRESS = ("127.0.0.1", 80)
 SECONDS = 8
@@ -54,8 +40,6 @@ LEFT = 64 * 1024
 
 FILES = 400
 """A limit of open files; a worker bounds its connections to half of it."""
-
-DROP_IN = Path("/etc/systemd/system/fastapi.service.d/check.conf")
 
 
 # --- Malformed requests -----------------------------------------------------------------------------
@@ -181,27 +165,19 @@ def a_full_service_makes_room() -> str:
     def open_ones() -> int:
         return connections("established")
 
-    DROP_IN.parent.mkdir(exist_ok=True)
-    DROP_IN.write_text(f"[Service]\nLimitNOFILE={FILES}\n")
-    run("systemctl", "daemon-reload")
-    run("systemctl", "restart", "fastapi.service")
-    try:
+    with drop_in(f"LimitNOFILE={FILES}"), ExitStack() as stack:
+        run("systemctl", "restart", "fastapi.service")
         since, before, answered = f"@{time.time():.6f}", processes(), 0
-        with ExitStack() as stack:
-            for number in range(4 * FILES):
-                attacker = stack.enter_context(socket.create_connection(ADDRESS, timeout=PATIENCE))
-                attacker.sendall(b"GET / HTTP/1.1\r\nHost: shop\r\nA: ")
-                if number % 10 == 0:
-                    answered += statuses(get(headers=b"Host: shop\r\nConnection: close\r\n"))[1] == [200]
-            wait_for(lambda: open_ones() <= FILES, f"at most {FILES} connections of two workers", open_ones)
+        for number in range(4 * FILES):
+            attacker = stack.enter_context(socket.create_connection(ADDRESS, timeout=PATIENCE))
+            attacker.sendall(b"GET / HTTP/1.1\r\nHost: shop\r\nA: ")
+            if number % 10 == 0:
+                answered += statuses(get(headers=b"Host: shop\r\nConnection: close\r\n"))[1] == [200]
+        wait_for(lambda: open_ones() <= FILES, f"at most {FILES} connections of two workers", open_ones)
         expect(answered == 4 * FILES // 10, f"{4 * FILES // 10} answers to others", answered)
         words = f": more than {FILES // 2} connections"
         wait_for(lambda: records(since, words), "the closed connections in the journal", lambda: records(since, ""))
         expect(processes() == before, f"the same processes, {before}", processes())
-    finally:
-        DROP_IN.unlink()
-        run("systemctl", "daemon-reload")
-        run("systemctl", "restart", "fastapi.service")
     return f"{4 * FILES} half-open connections and {FILES} files: {answered} of {answered} others answered"
 
 
@@ -224,7 +200,7 @@ def others(seconds: float) -> Result:
     return both
 
 
-def told(since: float) -> list[dict[str, Any]]:
+def told(since: float) -> list[Record]:
     """What was logged since then, but for access lines. Fails when it is more than clients may cause, or an error."""
     seconds, workers = time.time() - since, len(processes()) - 2
     own = [record for record in records(f"@{since:.6f}", "") if " uvicorn.access " not in record["MESSAGE"]]
@@ -264,32 +240,29 @@ def served_during(name: str, usual: list[float]) -> str:
     return f"| {name} | {count} | {watch.files} | {lines} | {result.answered} of {result.sent} |{latency} {size} |"
 
 
+def nothing_remains(start: tuple[str, ...], was: int, opened: int) -> str:
+    """After all attacks the service is as it was before them."""
+    wait_for(lambda: files() <= opened, f"{opened} open files", files)
+    expect(memory() < was + LEFT, f"at most {LEFT} KiB more than before", memory() - was)
+    expect(processes() == start, f"the same processes, {start}", processes())
+    return f"{files()} open files, {opened} before"
+
+
 def main() -> None:
     """One check after the other."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
-    try:
-        start = processes()
-        for check in (
-            malformed_requests_have_no_second_meaning,
-            sizes_are_bounded,
-            nobody_is_believed_about_who_it_is,
-        ):
-            print(check())
-        was, opened = memory(), files()
-        print(
-            "| attack | connections | files | records | answered | p50, ms | p99, ms | MiB before | at most | after |"
-        )
-        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-        usual: list[float] = []
-        for name in ATTACKS:
-            print(served_during(name, usual), flush=True)
-        wait_for(lambda: files() <= opened, f"{opened} open files", files)
-        expect(memory() < was + LEFT, f"at most {LEFT} KiB more than before", memory() - was)
-        expect(processes() == start, f"the same processes, {start}", processes())
-        print(a_full_service_makes_room())
-    except CheckError as error:
-        sys.exit(f"check.py: {error}")
+    start = processes()
+    for check in (malformed_requests_have_no_second_meaning, sizes_are_bounded, nobody_is_believed_about_who_it_is):
+        attempt(check)
+    was, opened = memory(), files()
+    print("| attack | connections | files | records | answered | p50, ms | p99, ms | MiB before | at most | after |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    usual: list[float] = []
+    for name in ATTACKS:
+        attempt(served_during, name, usual)
+    attempt(nothing_remains, start, was, opened)
+    attempt(a_full_service_makes_room)
 
 
 if __name__ == "__main__":

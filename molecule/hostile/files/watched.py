@@ -2,41 +2,11 @@
 
 import json
 import re
-import subprocess
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-PATIENCE = 60
-"""Seconds after which something that should have happened has not."""
-
-
-class CheckError(Exception):
-    """What was expected, and what was seen instead."""
-
-
-def run(*command: str) -> str:
-    """What a command prints."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=2 * PATIENCE)
-    if done.returncode:
-        raise CheckError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def expect(condition: object, expected: str, seen: object) -> None:
-    """Fail unless the condition holds."""
-    if not condition:
-        raise CheckError(f"expected {expected}; seen: {seen}")
-
-
-def wait_for(condition: Callable[[], object], expected: str, seen: Callable[[], object]) -> None:
-    """Fail unless the condition holds some time soon."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        expect(time.monotonic() < deadline, expected, seen() if time.monotonic() >= deadline else "")
-        time.sleep(0.1)
+from checks import Record, run
 
 
 def processes() -> tuple[str, ...]:
@@ -64,7 +34,7 @@ def files() -> int:
     return sum(len(list(Path(f"/proc/{process}/fd").iterdir())) for process in processes()[2:])
 
 
-def records(since: str, text: str) -> list[dict[str, Any]]:
+def records(since: str, text: str) -> list[Record]:
     """The service's records with a text."""
     run("journalctl", "--sync")
     lines = run("journalctl", "--quiet", "--all", "--output=json", f"--since={since}", "--unit=fastapi.service")

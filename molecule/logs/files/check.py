@@ -9,84 +9,20 @@ import itertools
 import json
 import re
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
+
+from checks import PATIENCE, Journal, Record, attempt, drop_in, expect, has, marks, outcome, run, wait_for
 
 FORMAT = sys.argv[1]
 SERVER_ERROR = "4" if FORMAT == "json" else "6"
 """Priority of the access lines of requests that failed in the server; vars/app.yml chooses it."""
-DROP_IN = Path("/etc/systemd/system/fastapi.service.d/check.conf")
-PATIENCE = 20
-"""Seconds after which something that should be in the journal is missing."""
-
-Record = dict[str, Any]
-marks = (f"mark-{time.time_ns()}-{number}" for number in itertools.count())
-"""Words that no record of before has."""
-
-
-class CheckError(Exception):
-    """What was expected, and what was seen instead."""
-
-
-def run(*command: str) -> str:
-    """What a command prints."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CheckError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def expect(condition: object, expected: str, seen: object) -> None:
-    """Fail unless the condition holds. Of many records the last ones are shown."""
-    if not condition:
-        if isinstance(seen, list):
-            shown = ("PRIORITY", "RELEASE", "REQUEST_ID", "_SYSTEMD_UNIT", "_PID", "MESSAGE")
-            seen = [{name: r.get(name) for name in shown} if "MESSAGE" in r else r for r in seen[-5:]]
-        raise CheckError(f"expected {expected}; seen: {json.dumps(seen, indent=1, default=str)}")
-
-
-# --- The journal ------------------------------------------------------------------------------------
-
-
-class Journal:
-    """What the journal has from now on."""
-
-    def __init__(self) -> None:
-        # No cursor: with one that is of another unit, journalctl of Debian 12 skips the first record.
-        self._since = f"@{time.time():.6f}"
-
-    def read(self, *query: str) -> list[Record]:
-        """The records of a query, as an operator would ask."""
-        run("journalctl", "--sync")
-        lines = run("journalctl", "--quiet", "--all", "--output=json", f"--since={self._since}", *query)
-        return [json.loads(line) for line in lines.splitlines()]
-
-    def service(self, *query: str) -> list[Record]:
-        """The same, of the service and what stands in for it, without what systemd and the probe say about them."""
-        units = [f"--unit=fastapi{instance}.service" for instance in ("", "-candidate", "-preflight")]
-        return [record for record in self.read(*units, *query) if record.get("_COMM") == "gunicorn"]
-
-    def wait_for(self, count: int, holds: Callable[[Record], object], what: str) -> list[Record]:
-        """The records for which it holds, once there are `count`; exactly that many must come."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            found = [record for record in self.service() if holds(record)]
-            if len(found) >= count or time.monotonic() > deadline:
-                expect(len(found) == count, f"{count} records with {what}", found or self.service())
-                return found
-            time.sleep(0.1)
-
-    def with_text(self, text: str) -> Record:
-        """The only record that has the text."""
-        return self.wait_for(1, has(text), text)[0]
 
 
 # --- Requests ---------------------------------------------------------------------------------------
@@ -132,11 +68,6 @@ def message_of(record: Record) -> str:
         line = json.loads(record["MESSAGE"])
         return str(line["message"]) + str(line.get("exception", ""))
     return str(record["MESSAGE"])
-
-
-def has(text: str) -> Callable[[Record], bool]:
-    """Whether a record has the text anywhere."""
-    return lambda record: text in record["MESSAGE"]
 
 
 def says(text: str) -> Callable[[Record], bool]:
@@ -312,20 +243,6 @@ def nothing_is_lost_by_a_handover() -> None:
     answered_while(lambda: run("/usr/local/sbin/fastapictl", "restart"))
 
 
-@contextlib.contextmanager
-def drop_in(text: str) -> Iterator[None]:
-    """The service with a drop-in, started anew before and after."""
-    DROP_IN.parent.mkdir(exist_ok=True)
-    DROP_IN.write_text(f"[Service]\n{text}\n")
-    run("systemctl", "daemon-reload")
-    try:
-        yield
-    finally:
-        DROP_IN.unlink()
-        run("systemctl", "daemon-reload")
-        run("systemctl", "restart", "fastapi.service")
-
-
 def status_line() -> str:
     """What the service tells systemctl about its workers."""
     return run("systemctl", "show", "--property=StatusText", "--value", "fastapi.service")
@@ -333,10 +250,8 @@ def status_line() -> str:
 
 def nothing_is_lost_by_workers_that_are_recycled() -> None:
     def until_three_are_replaced() -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not re.search(r"; ([3-9]|\d\d+) replaced", status_line()):
-            expect(time.monotonic() < deadline, "three workers replaced", status_line())
-            time.sleep(0.1)
+        replaced = re.compile(r"; ([3-9]|\d\d+) replaced")
+        wait_for(lambda: replaced.search(status_line()), "three workers replaced", status_line)
 
     with drop_in("Environment=GUNICORN_CMD_ARGS=--max-requests=100"):
         run("systemctl", "restart", "fastapi.service")
@@ -382,8 +297,8 @@ def a_killed_worker_loses_no_error_and_no_older_line() -> None:
 def a_crash_at_import_is_one_record() -> None:
     journal = Journal()
     with drop_in("Environment=CRASH=import"):
-        done = subprocess.run(["systemctl", "restart", "fastapi.service"], capture_output=True, check=False)
-        expect(done.returncode, "a failed start", done.returncode)
+        status, _ = outcome("systemctl", "restart", "fastapi.service")
+        expect(status, "a failed start", status)
         run("systemctl", "stop", "fastapi.service")
     records = journal.service()
     tracebacks = [r for r in records if "Traceback (most recent call last)" in r["MESSAGE"]]
@@ -443,15 +358,6 @@ def each_record_names_its_release(start: Journal, release: str) -> None:
     if FORMAT == "json":
         lines = [json.loads(r["MESSAGE"]) for r in own if r["MESSAGE"].startswith("{")]
         expect({line["release"] for line in lines} == {release}, f"the release {release} in each line", lines[:5])
-
-
-def attempt(check: Callable[..., None], *arguments: object) -> None:
-    """Do a check and say that it holds, or end with what does not."""
-    try:
-        check(*arguments)
-    except CheckError as error:
-        sys.exit(f"{FORMAT}: {check.__name__}: {error}")
-    print(check.__name__.replace("_", " "))
 
 
 def main() -> None:

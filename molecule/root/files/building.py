@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from host import GOOD, ROOT, expect, run
+from checks import expect, outcome, run
+from host import GOOD, ROOT
 
 WHEELS = Path("/srv/wheels")
 UIDS = Path("/tmp/uids")
@@ -127,7 +128,7 @@ def clean() -> None:
     """Nothing is left of a build but complete releases and their virtualenvs."""
     left = [path for path in (ROOT / "incoming").iterdir() if not path.name.endswith(".tar.gz")]
     expect(left == [], f"left: {left}")
-    expect(run("systemctl", "is-active", "fastapi-build")[1].strip() == "inactive", "the unit of the build is left")
+    expect(outcome("systemctl", "is-active", "fastapi-build")[1].strip() == "inactive", "the unit of the build is left")
     cache = [path.name for path in Path("/var/cache/gunicorn_fastapi/builds/fastapi").iterdir()]
     expect(all(name.startswith(".cache-") for name in cache), cache)
 
@@ -206,12 +207,8 @@ def packages_execute_nothing_as_root() -> None:
     )
     expect(release.build() == {"said": [], "changed": False, "release": release.id}, "built twice")
     user = ["runuser", "-u", "fastapi", "--"]
-    tried = subprocess.run([*user, "ls", "/var/cache/gunicorn_fastapi"], capture_output=True, check=False)
-    expect(tried.returncode != 0, "the application can open the cache")
-    can = subprocess.run(
-        [*user, f"{virtualenv}/bin/python", "-I", "-c", "import evil"], capture_output=True, check=False
-    )
-    expect(can.returncode == 0, f"the application cannot use its virtualenv: {can}")
+    expect(outcome(*user, "ls", "/var/cache/gunicorn_fastapi")[0] != 0, "the application can open the cache")
+    run(*user, f"{virtualenv}/bin/python", "-I", "-c", "import evil")
     UIDS.unlink()  # the application itself may
     clean()
 
@@ -334,10 +331,10 @@ def interpreters_are_refused_by_name() -> None:
     refused(link, "which is /root/python/python3, lies below /root")
     noexec = Path("/srv/noexec")
     noexec.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec,mode=755", "tmpfs", noexec], check=True)
+    run("mount", "-t", "tmpfs", "-o", "noexec,mode=755", "tmpfs", str(noexec))
     shutil.copy(real, noexec / "python3")
     refused(noexec / "python3", "mounted noexec")
-    subprocess.run(["umount", noexec], check=True)
+    run("umount", str(noexec))
     clean()
 
 

@@ -6,27 +6,21 @@ that succeeds.
 """
 
 import sys
-import time
 
 import building
 import leaving
 import running
 import stored
-from host import ATTACKING, Succeeded, in_service
+from checks import attempt
+from host import ATTACKING, in_service
 
 
 def main() -> None:
     wanted = sys.argv[3:]
     in_service(ATTACKING)
-    for attempt in (*building.ATTEMPTS, *running.ATTEMPTS, *stored.ATTEMPTS, *leaving.ATTEMPTS):
-        if wanted and attempt.__name__ not in wanted:
-            continue
-        begin = time.monotonic()
-        try:
-            attempt()
-        except Succeeded as error:
-            sys.exit(f"{attempt.__name__}: {error}")
-        print(f"{attempt.__name__} ({time.monotonic() - begin:.0f} s)", flush=True)
+    for one in (*building.ATTEMPTS, *running.ATTEMPTS, *stored.ATTEMPTS, *leaving.ATTEMPTS):
+        if not wanted or one.__name__ in wanted:
+            attempt(one)
 
 
 if __name__ == "__main__":

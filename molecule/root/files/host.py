@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import os
 import re
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
+
+from checks import expect, outcome, run, wait_for
 
 GOOD, ATTACKING = sys.argv[1:3]
 """Two releases; the second one does what the file `attacks` in its state says."""
@@ -21,35 +21,13 @@ ASKED_FOR = 600
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-class Succeeded(Exception):  # noqa: N818 (it is the attempt that did)
-    """An attempt that should have failed."""
-
-
-def run(*command: str, timeout: float = ASKED_FOR / 2, environment: dict[str, str] | None = None) -> tuple[int, str]:
-    """Exit status and output of a command. To be held up for longer than `timeout` seconds is the attempt's success."""
-    try:
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=timeout,
-            env={**os.environ, **(environment or {})},
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise Succeeded(f"{' '.join(command)} was held up for more than {timeout:g} s") from None
-    return done.returncode, done.stdout.decode(errors="surrogateescape")
-
-
 def ctl(*words: str, status: int = 0, timeout: float = ASKED_FOR / 2) -> str:
     """What the control command says: in words that are safe to show, and never a traceback."""
-    code, said = run("/usr/local/sbin/fastapictl", *words, timeout=timeout)
+    code, said = outcome("/usr/local/sbin/fastapictl", *words, timeout=timeout)
     expect("Traceback" not in said, f"fastapictl {' '.join(words)} crashed: {said}")
     expect(not UNSAFE.search(said), f"fastapictl {' '.join(words)} printed what a terminal obeys: {said!r}")
     expect(code == status, f"fastapictl {' '.join(words)} ended with {code}: {said}")
     return said
-
-
-def expect(holds: bool, otherwise: object) -> None:
-    """Raise Succeeded, with what was seen, unless something holds."""
-    if not holds:
-        raise Succeeded(otherwise)
 
 
 def as_application(code: str, user: str = "fastapi") -> None:
@@ -66,7 +44,7 @@ def attack(*words: str) -> None:
 
 def shown(name: str, unit: str = "fastapi.service") -> str:
     """A property of a unit, asked for alone."""
-    return run("systemctl", "show", f"--property={name}", "--value", unit)[1].strip()
+    return run("systemctl", "show", f"--property={name}", "--value", unit).strip()
 
 
 def answers() -> None:
@@ -96,11 +74,11 @@ def crash() -> None:
     """Kill gunicorn, and wait until the next one serves."""
     before = shown("InvocationID")
     run("kill", "-9", shown("MainPID"))
-    for _ in range(600):
-        if shown("InvocationID") != before and shown("ActiveState") == "active":
-            return
-        time.sleep(0.1)
-    raise Succeeded("the service did not come back")
+    wait_for(
+        lambda: shown("InvocationID") != before and shown("ActiveState") == "active",
+        "a service that comes back",
+        lambda: shown("ActiveState"),
+    )
 
 
 def processes_of(invocation: str) -> list[str]:

@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from host import STATE, as_application, attack, ctl, expect, owned, run, shown
+from checks import expect, outcome, run
+from host import STATE, as_application, attack, ctl, owned, shown
 
 PROGRAM = next(Path("/usr/local/lib/gunicorn_fastapi").glob("ctl-*"))
 RECORDS = Path("/var/lib/gunicorn_fastapi/applications")
@@ -27,7 +28,7 @@ ACCOMPLICE = (
 
 def claim(name: str) -> tuple[int, str]:
     """Have the role note that a name is an application's."""
-    return run("/usr/bin/python3", "-I", "-S", str(PROGRAM / "appctl/ours.py"), "claim", name)
+    return outcome("/usr/bin/python3", "-I", "-S", str(PROGRAM / "appctl/ours.py"), "claim", name)
 
 
 def names_of_others() -> None:
@@ -140,7 +141,7 @@ def uninstallation() -> None:
 def with_its_state(before: dict[str, tuple[int, ...]]) -> None:
     """The same links when the state goes, too; as the playbook does it, which brings the control command again."""
     expect(claim("fastapi")[0] == 0, "what was kept is not known any more")
-    code, said = run(
+    code, said = outcome(
         "/usr/bin/python3", "-I", "-S", "-c",
         f"import sys; sys.path.insert(0, '{PROGRAM}'); from appctl.cli import main; "
         "main('fastapi', ['uninstall', '--remove-state'])",

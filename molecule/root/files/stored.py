@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from host import ATTACKING, GOOD, ROOT, answers, ctl, expect, in_service, owned, run, status_is_true
+from checks import expect, run
+from host import ATTACKING, GOOD, ROOT, answers, ctl, in_service, owned, status_is_true
 
 
 def links_in_place_of_releases() -> None:
