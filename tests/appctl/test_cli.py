@@ -91,6 +91,7 @@ WORDS: dict[str, list[str]] = {
     "uninstall": [],
     "build": [],
     "resolve": [],
+    "surround": [],
     "probe": ["main", "/healthz", "--timeout=0.1"],
     "stop": ["main"],
     "backoff": [],
@@ -100,7 +101,7 @@ WORDS: dict[str, list[str]] = {
 }
 """What is given to each command, in a host whose systemd says nothing."""
 
-FAIL_THERE = {"build", "resolve", "probe", "execute", "uninstall"}
+FAIL_THERE = {"build", "resolve", "surround", "probe", "execute", "uninstall"}
 """They have no request, no process, nothing that could be started, or no record of what is theirs."""
 
 
