@@ -181,7 +181,7 @@ class Change:
         return self.reverse.write()
 
     def undone(self) -> None:
-        """See that the former addresses are open again. Raises CtlError when one is not."""
+        """See that the previous addresses are open again. Raises CtlError when one is not."""
         if self.reverse:
             self.reverse.finish()
 

@@ -38,7 +38,7 @@ def own_main(pid: int) -> contextlib.AbstractContextManager[Process]:
 
 
 def recycle(pid: int, timeout: float) -> None:
-    """Have gunicorn replace its workers, and wait until the former ones have left, or gunicorn has.
+    """Have gunicorn replace its workers, and wait until the old ones have exited, or gunicorn has.
 
     Raises CtlError when that takes longer than `timeout` seconds; then they still may leave later. And when none of
     the new ones could start: gunicorn then goes on with the former ones.
