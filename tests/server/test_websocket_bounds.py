@@ -169,6 +169,23 @@ def test_of_many_handshakes_the_rest_is_a_number(
     run(test())
 
 
+def test_a_client_that_sends_thousands_of_messages_at_once_leaves_the_others_their_turn() -> None:
+    """Nobody waits longer than for one of them, though the application never waits for the next."""
+    count = 5000
+
+    async def test() -> None:
+        async with Worker(witness := Witness()) as worker:
+            client = await worker.websocket()
+            client.send(frame(TEXT, b"a") * count)
+            turns = set()
+            while len(witness.messages) < count:
+                turns.add(len(witness.messages))
+                await asyncio.sleep(0)
+            assert len(turns) > count / 2
+
+    run(test())
+
+
 def test_before_the_answer_to_the_handshake_little_is_kept() -> None:
     """A client that does not wait for the application's word."""
 

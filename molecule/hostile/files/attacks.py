@@ -21,6 +21,9 @@ HANDSHAKE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
 )
 
+TURNS = 100
+"""How often a WebSocket sends before it is another one."""
+
 MIB = 1024 * 1024
 
 FIN, TEXT, PING, COMPRESSED = 128, 1, 9, 64
@@ -67,20 +70,26 @@ class Crowd:
         return connection
 
     def send(self, number: int, data: Callable[[int], bytes]) -> None:
-        """So many WebSockets send as much as is taken of them, and never read."""
+        """So many WebSockets send as much as is taken of them, and never read. Each is another one after a while."""
         sockets = [self.websocket() for _ in range(number)]
         for turn in itertools.count():
             for at, connection in enumerate(sockets):
                 if self.is_over():
                     return
                 try:
-                    connection.send(data(turn + at))
+                    connection.send(data(at))
                 except BlockingIOError:
                     pass
                 except OSError:
-                    connection.close()
-                    sockets[at] = self.websocket()
+                    self.replace(sockets, at)
+                if turn % TURNS == at % TURNS > 0:
+                    self.replace(sockets, at)
             time.sleep(0.01)
+
+    def replace(self, sockets: list[socket.socket], at: int) -> None:
+        """Have a new WebSocket in the place of one."""
+        sockets[at].close()
+        sockets[at] = self.websocket()
 
     def leave(self, rate: int, data: Callable[[int], bytes]) -> None:
         """So many clients a second come, send that, and leave at once by a reset. More would be a lack of CPU."""

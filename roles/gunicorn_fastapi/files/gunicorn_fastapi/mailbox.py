@@ -42,7 +42,10 @@ class Mailbox:
         self.message, self.size = None, 0
 
     async def take(self) -> Message:
-        """The next message, or the end."""
+        """The next message, or the end. If it is there already, others have their turn before it: a client that sends
+        thousands at once would keep the loop to itself."""
+        if self.message is not None:
+            await asyncio.sleep(0)
         while (message := self.message or self.end) is None:
             self._arrived.clear()
             await self._arrived.wait()
