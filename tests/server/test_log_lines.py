@@ -134,7 +134,7 @@ def test_access_lines_wait_for_others_and_not_for_ever(attach: Attach) -> None:
     written: list[bytes] = []
 
     async def log_in_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("gunicorn_fastapi.log.journal.write", written.append)
+        monkeypatch.setattr("gunicorn_fastapi.log.journal.write", lambda _, lines: written.append(lines))
         for number in range(3):
             answer(f"/{number}")
         assert written == []
@@ -159,7 +159,7 @@ def test_no_access_line_waits_longer_than_50_ms(attach: Attach, monkeypatch: pyt
         def call_later(self, delay: float, callback: Callable[[], None]) -> None:
             due.append((delay, callback))
 
-    monkeypatch.setattr("gunicorn_fastapi.log.journal.write", written.append)
+    monkeypatch.setattr("gunicorn_fastapi.log.journal.write", lambda _, lines: written.append(lines))
     monkeypatch.setattr(asyncio, "get_running_loop", Loop)
     for _ in range(3):
         for number in range(3):
@@ -181,7 +181,7 @@ def test_a_batch_has_a_limit(attach: Attach, monkeypatch: pytest.MonkeyPatch) ->
         for _ in range(1000):
             answer("/" + 300 * "x")
 
-    monkeypatch.setattr("gunicorn_fastapi.log.journal.write", written.append)
+    monkeypatch.setattr("gunicorn_fastapi.log.journal.write", lambda _, lines: written.append(lines))
     asyncio.run(log_in_a_loop())
     logging.getLogger("app").info("the last")
     assert all(len(data) <= BATCH for data in written)

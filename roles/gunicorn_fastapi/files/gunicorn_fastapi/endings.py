@@ -27,6 +27,10 @@ MARGIN = 0.5
 """Seconds before the end of the graceful timeout, when gunicorn kills, at which a worker ends itself, to tell why."""
 
 
+FAILED = 5
+"""Seconds that a worker has to end whose application did not start: for a thread that the application has begun."""
+
+
 def is_worth_telling(record: logging.LogRecord) -> bool:
     """During a stop: whether a record of uvicorn is more than that a request was cancelled or left without its end."""
     cancelled = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
@@ -92,21 +96,23 @@ def describe(cycles: Collection[Any], most: int = 20) -> str:
     return ", ".join(words) or "-"
 
 
-def end_process_within(seconds: float) -> None:
+def end_process_within(seconds: float, status: int = 0) -> None:
     """End this process when it has not ended by itself by then, and say what kept it.
 
     That may be the application's shutdown, a thread that is no daemon, or what is registered by ``atexit``.
     """
-    timer = threading.Timer(max(seconds - MARGIN, MARGIN), _end_process)
+    timer = threading.Timer(max(seconds - MARGIN, MARGIN), _end_process, (status,))
     timer.daemon = True
     timer.start()
 
 
-def _end_process() -> None:
+def _end_process(status: int) -> None:
     main = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 (documented)
     where = "".join(traceback.format_stack(main)) if main else "?\n"
-    text = f"The worker did not exit within the graceful timeout. It was in:\n{where.rstrip()}"
+    when = f"within {FAILED} s after its start has failed" if status else "within the graceful timeout"
+    text = f"The worker did not exit {when}. It was in:
+{where.rstrip()}"
     logger.error(text)
     for handler in (*logger.handlers, *logging.getLogger("uvicorn.access").handlers):
         handler.flush()
-    os._exit(0)
+    os._exit(status)

@@ -9,6 +9,7 @@ An operator's hooks are called after the role's own, and what they raise is logg
 """
 
 import functools
+import inspect
 import logging
 import os
 import resource
@@ -18,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from gunicorn_fastapi import metrics, peers, sizing, upstream
+from gunicorn_fastapi import endings, metrics, peers, sizing, upstream
 from gunicorn_fastapi.crashes import Crashes
 from gunicorn_fastapi.departures import Departures
 from gunicorn_fastapi.log import MasterLog
@@ -160,8 +161,11 @@ class Hooks:
             worker.last_words.renew()
 
     def worker_exit(self, server: Any, worker: Any) -> None:
-        """Note in the worker how it ends."""
+        """Note in the worker how it ends; have one end that did not start."""
         self.crashes.worker_exit(server, worker)
+        error = sys.exc_info()[1]
+        if isinstance(error, SystemExit) and error.code == upstream.BOOT_ERROR:
+            endings.end_process_within(endings.FAILED, upstream.BOOT_ERROR)
 
     def child_exit(self, server: Any, worker: Any) -> None:
         """Say what the worker has left behind. Count those that were replaced; the journal has the reason."""
@@ -196,6 +200,9 @@ def _chained(name: str, own: Callable[..., None] | None, users: Any) -> Callable
         function = upstream.settings()[name].validator(users)
     except Exception as error:  # noqa: BLE001 (to import it runs code of the operator's)
         sys.exit(f"{VARIABLE}: {name}: {users} is no hook: {type(error).__name__}: {error}")
+
+    if inspect.iscoroutinefunction(function):
+        sys.exit(f"{VARIABLE}: {name}: {users} is async, and gunicorn would not await it. Name a plain function")
 
     @functools.wraps(function)
     def hook(*arguments: Any) -> None:

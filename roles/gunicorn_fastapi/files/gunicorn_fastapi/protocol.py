@@ -25,6 +25,9 @@ PIPELINED = 100
 SMALL = 4096
 """Bytes between two pieces of a body, or of trailers, that are not worth counting."""
 
+LINE = 32
+"""Bytes that are no headers: of a first line beside its address, of a last chunk, of the line that ends a head."""
+
 SLASH = ord("/")
 
 
@@ -92,7 +95,7 @@ class GuardedProtocol(Answering):
         try:
             self._feed(data)
             if self.size:
-                self._check_size(self.size)
+                self._check_size(self.size - len(self.url) - LINE)
         except Refusal as refusal:
             self._refuse(refusal)
         except httptools.HttpParserError as error:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import signal
 import sys
 import time
@@ -79,6 +80,7 @@ class DrainingServer(Server):
         self._handler = self.handle_exit
         for number in SIGNALS:
             signal.signal(number, self._handler)
+        os.register_at_fork(after_in_child=self._release_signals)
         yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -114,6 +116,12 @@ class DrainingServer(Server):
         self._is_spent = True
         self.shares.is_now(SPENT)
         logger.info("This worker exits when its successor serves: %s", reason)
+
+    def _release_signals(self) -> None:
+        """Processes that the application forks end by a signal, as they would without a server."""
+        for number in SIGNALS:
+            if signal.getsignal(number) == self._handler:
+                signal.signal(number, signal.SIG_DFL)
 
     def _keep_signals(self) -> None:
         """Put the handlers back that the application has replaced by its own: it would never be stopped."""

@@ -14,6 +14,7 @@ earlier than its own keep-alive timer would have.
 import functools
 import logging
 import resource
+import signal
 import sys
 from typing import Any
 
@@ -71,13 +72,25 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         super().notify()
         self.last_words.renew()
 
+    def init_signals(self) -> None:
+        """As the parent's; what only gunicorn heeds, but is sent to all processes of a service, ends no worker."""
+        super().init_signals()
+        for number in (signal.SIGHUP, signal.SIGUSR2):
+            signal.signal(number, lambda *_: None)
+
     def load_wsgi(self) -> None:
-        """Load the application, whatever it does to the loggers of the server."""
+        """Load the application, whatever it does to the loggers of the server. One that exits meanwhile has failed."""
         self.kept = Kept()
+        ended: BaseException | None = None
         try:
             super().load_wsgi()
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+            ended = error
         finally:
             self.kept.put_back()
+        if ended is not None:
+            logger.error("The application has ended the worker while it was loaded", exc_info=ended)
+            sys.exit(upstream.BOOT_ERROR)
 
     async def _serve(self) -> None:
         """Serve until told to stop; exit with gunicorn's boot error when the start failed.

@@ -59,6 +59,7 @@ class JournalHandler(logging.Handler):
         self._identifier = field("SYSLOG_IDENTIFIER", identifier)
         self._quiet = re.compile("|".join(map(fnmatch.translate, quiet)) or r"(?!)").match
         self._journal = Journal() if journal.writes_to_journal() else None
+        self._output = journal.copy_for(self, journal.STDOUT)
         self._fields = fields and self._journal is not None
         self._format_access: Callable[[AccessLine, Answered], str] | None = None
         self._targets = Targets()
@@ -160,7 +161,7 @@ class JournalHandler(logging.Handler):
     def _send(self, entries: list[bytes]) -> None:
         if not (self._journal and self._fields):
             for lines in journal.batches(entries):
-                journal.write(lines)
+                journal.write(self._output, lines)
             return
         for entry in entries:
             self._journal.send(entry)
@@ -234,6 +235,6 @@ class JournalHandler(logging.Handler):
     def _send_between_lines(self, sender: Journal, entry: bytes) -> None:
         """Send a record by the journal's protocol, in its place among those that go by standard output."""
         self.flush()
-        journal.wait_until_read(journal.STDOUT)
+        journal.wait_until_read(self._output)
         sender.send(entry)
         sender.wait()

@@ -9,6 +9,7 @@ import socket
 import struct
 import termios
 import time
+import weakref
 from collections.abc import Iterator
 
 ADDRESS = "/run/systemd/journal/socket"
@@ -49,10 +50,18 @@ def writes_to_journal(descriptor: int | None = None) -> bool:
     return False
 
 
-def write(data: bytes) -> None:
-    """Write all of it to standard output."""
+def copy_for(owner: object, descriptor: int) -> int:
+    """A copy of a descriptor, for as long as its owner lives: an application may close the number, and a client's
+    connection or a file of the application's gets it."""
+    copy = os.dup(descriptor)
+    weakref.finalize(owner, os.close, copy).atexit = False
+    return copy
+
+
+def write(descriptor: int, data: bytes) -> None:
+    """Write all of it."""
     while data:
-        data = data[os.write(STDOUT, data) :]
+        data = data[os.write(descriptor, data) :]
 
 
 def batches(lines: list[bytes]) -> Iterator[bytes]:

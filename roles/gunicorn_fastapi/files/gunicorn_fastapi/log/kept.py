@@ -6,9 +6,11 @@ started. What the application then still prints goes by the journal's handler, i
 and in one record.
 """
 
+import contextlib
 import logging
 import logging.handlers
 import mmap
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +18,7 @@ from typing import Any, NamedTuple
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from gunicorn_fastapi.log.handler import JournalHandler
-from gunicorn_fastapi.log.journal import writes_to_journal
+from gunicorn_fastapi.log.journal import copy_for, writes_to_journal
 
 GUNICORN = ("gunicorn.error", "gunicorn.access")
 
@@ -31,6 +33,10 @@ ELSEWHERE = (
     logging.handlers.SysLogHandler,
 )
 """Handlers that certainly do not print what they are given."""
+
+STREAMS = range(3)
+"""Standard input, output and error. Whoever got the number of a closed one would get what is printed; libuv aborts the
+process when that is a connection."""
 
 is_told = mmap.mmap(-1, 1)
 """Whether a worker of this gunicorn has told already: the others would say the same."""
@@ -58,9 +64,13 @@ class Kept:
         self._states = {name: _of(logging.getLogger(name)) for name in names}
         self._enabled = [logger for logger in _loggers() if not logger.disabled]
         self._disabled_below = logging.root.manager.disable
+        self._streams = {number: copy_for(self, number) for number in STREAMS if _is_open(number)}
 
     def put_back(self) -> None:
         """Set them to it again, but for their levels; have nothing told twice, and the rest with its priority."""
+        for number, copy in self._streams.items():
+            if not _is_open(number):
+                os.dup2(copy, number)
         for logger in self._enabled:
             logger.disabled = False
         for name, state in self._states.items():
@@ -98,6 +108,13 @@ class Kept:
         server = logging.getLogger("gunicorn.error")
         # Whatever level has been set.
         server.handle(server.makeRecord(server.name, logging.WARNING, __file__, 0, text, (), None))
+
+
+def _is_open(number: int) -> bool:
+    with contextlib.suppress(OSError):
+        os.fstat(number)
+        return True
+    return False
 
 
 def _of(logger: logging.Logger) -> _State:

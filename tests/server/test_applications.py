@@ -1,0 +1,225 @@
+"""What applications rightly do to their own process, and what operators send to all processes of a service."""
+
+import inspect
+import os
+import signal
+import sys
+import types
+from contextlib import closing
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+from gunicorn_fastapi.hooks import Hooks
+from servers import ServerProcess, eventually
+from services import Service
+
+APPLICATION = """
+import asyncio, atexit, logging, multiprocessing, os, resource, signal, sys, threading, time
+
+def note(word, path=os.path.abspath("notes")):
+    with open(path, "a") as notes:
+        print(word, file=notes)
+
+{imported}
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        {started}
+        await send({{"type": "lifespan.startup.complete"}})
+        await receive()
+        note("shutdown")
+        await send({{"type": "lifespan.shutdown.complete"}})
+        return
+    body = b"whole"
+    if scope["path"] == "/slow":
+        note("slow")
+        while not os.path.exists(GO):
+            await asyncio.sleep(0.02)
+    if scope["path"] == "/do":
+        {done}
+    await send({{"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}})
+    await send({{"type": "http.response.body", "body": body}})
+"""
+GO = 'GO = os.path.abspath("go")\n'
+
+
+def start(
+    service: Service, imported: str = "", started: str = "pass", done: str = "pass", **options: Any
+) -> ServerProcess:
+    """Start an application that does so when it is imported, when it starts, and when ``/do`` is asked for."""
+    return service.start(APPLICATION.format(imported=GO + imported, started=started, done=done), **options)
+
+
+def begin(service: Service, count: int = 2) -> list[HTTPConnection]:
+    """Requests that wait until the file ``go`` is there."""
+    clients = [service.connection() for _ in range(count)]
+    for client in clients:
+        client.request("GET", "/slow")
+    eventually(lambda: service.notes().count("slow") == count, "they wait")
+    return clients
+
+
+def serves(service: Service) -> bool:
+    """Whether both workers do."""
+    try:
+        return service.workers() == "2/2"
+    except OSError:
+        return False
+
+
+HABITS = {
+    "closes its streams on import": {"imported": "os.close(1); os.close(2)"},
+    "closes its streams at its start": {"started": "os.close(1); os.close(2)"},
+    "closes all three": {"started": "os.closerange(0, 3)"},
+    "sends its streams elsewhere": {
+        "imported": "os.dup2(null := os.open(os.devnull, os.O_WRONLY), 1); os.dup2(null, 2)"
+    },
+    "has a file in place of its output": {"imported": "os.close(1); FILE = open('database', 'w')"},
+    "has no streams": {"imported": "sys.stdout = sys.stderr = None"},
+    "changes directory and mask": {"imported": "os.chdir('/'); os.umask(0o777)"},
+    "empties its environment": {"imported": "os.environ.clear()"},
+    "allows itself few files": {"imported": "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))"},
+    "ignores its children": {"imported": "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"},
+    "blocks signals": {"imported": "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGQUIT})"},
+    "wakes up by itself": {"started": "signal.set_wakeup_fd(-1)"},
+    "has a group of its own": {"started": "os.setpgid(0, 0)"},
+    "exits at exit": {"imported": "atexit.register(sys.exit, 7)"},
+    "shuts logging down": {"started": "logging.shutdown()"},
+    "takes all handlers away": {
+        "started": "[logging.getLogger(n).handlers.clear() for n in ('', 'uvicorn.access', 'uvicorn.error')]"
+    },
+}
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_habits(service: Service, habit: str) -> None:
+    """It serves, has its access lines, answers what was asked before a stop, and shuts down."""
+    server = start(service, **HABITS[habit])
+    eventually(lambda: serves(service), "both serve")
+    for _ in range(5):
+        assert service.get("/line") == (200, b"whole")
+    clients = begin(service)
+    server.signal(signal.SIGTERM)
+    (service.directory / "go").touch()
+    for client in clients:
+        with closing(client):
+            assert client.getresponse().read() == b"whole"
+    assert server.process.wait(120) == 0
+    assert server.output.count("GET /line HTTP/1.1") == 5
+    assert server.output.count("GET /slow HTTP/1.1") == 2
+    assert service.notes().count("shutdown") == 2
+    assert "SIGABRT" not in server.output
+    if (database := service.directory / "database").exists():
+        assert database.read_text() == ""
+
+
+@pytest.mark.parametrize("whom", ["workers", "all"])
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGTTIN", "SIGTTOU"])
+def test_signals_of_gunicorn_that_all_processes_get(service: Service, name: str, whom: str) -> None:
+    """As ``systemctl kill --signal=…`` sends them: what was asked is answered, whatever gunicorn makes of it."""
+    server = start(service)
+    eventually(lambda: serves(service), "both serve")
+    workers = server.children()
+    clients = begin(service)
+    for worker in workers:
+        os.kill(worker, signal.Signals[name])
+    if whom == "all":
+        server.signal(signal.Signals[name])
+    assert service.get("/line") == (200, b"whole")
+    (service.directory / "go").touch()
+    for client in clients:
+        with closing(client):
+            assert client.getresponse().read() == b"whole"
+    if whom == "workers":
+        assert server.children() == workers
+    server.stop()
+    assert "was sent" not in server.output
+
+
+def test_a_worker_has_the_signals_that_the_application_wants(service: Service) -> None:
+    """Of those that the server has no use for itself."""
+    server = start(service, "signal.signal(signal.SIGHUP, lambda *_: note('mine'))", workers=1)
+    server.wait_for("Application startup complete.")
+    (worker,) = server.children()
+    os.kill(worker, signal.SIGHUP)
+    eventually(lambda: "mine" in service.notes(), "it is called")
+    server.stop()
+
+
+FORKED = """
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
+        child.start()
+        {how}
+        child.join(20)
+        body = b"%r" % child.exitcode
+        child.kill()
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "code"), [("child.terminate()", -15), ("os.kill(child.pid, signal.SIGINT)", -2), ("child.kill()", -9)]
+)
+def test_a_child_of_the_application_ends_by_a_signal(service: Service, how: str, code: int) -> None:
+    """It has the worker's handlers no more; the worker still has."""
+    server = start(service, done=FORKED.format(how=how).strip(), workers=1)
+    server.wait_for("Application startup complete.")
+    assert service.get("/do") == (200, b"%d" % code)
+    server.stop()
+    assert service.notes() == ["shutdown"]
+
+
+EXITS = {
+    "sys.exit(0)": "SystemExit: 0",
+    "sys.exit('no address of the database')": "no address of the database",
+    "raise KeyboardInterrupt": "KeyboardInterrupt",
+    "raise GeneratorExit": "GeneratorExit",
+    "threading.Thread(target=time.sleep, args=(3600,)).start(); raise ValueError('mine')": "ValueError: mine",
+    "threading.Thread(target=time.sleep, args=(3600,)).start(); sys.exit(0)": "SystemExit: 0",
+}
+
+
+@pytest.mark.parametrize("when", ["imported", "started"])
+@pytest.mark.parametrize("how", EXITS)
+def test_an_application_that_exits_has_not_started(service: Service, how: str, when: str) -> None:
+    """The service fails with the reason, instead of starting workers without end, or waiting for a thread."""
+    server = start(service, **{when: how})
+    assert server.process.wait(120) == 3
+    assert EXITS[how] in server.output
+    assert server.output.count("Booting worker") <= 4
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "raise SystemExit(4)",
+        "raise KeyboardInterrupt",
+        "raise GeneratorExit",
+        "raise asyncio.CancelledError",
+        "threading.Thread(target=sys.exit).start()",
+    ],
+)
+def test_a_request_that_exits_ends_itself_alone(service: Service, how: str) -> None:
+    """The others of its worker are answered, and it serves on."""
+    server = start(service, done=how, workers=1)
+    server.wait_for("Application startup complete.")
+    workers = server.children()
+    (client,) = begin(service, 1)
+    status, _ = service.get("/do")
+    assert status == (200 if "Thread" in how else 500)
+    (service.directory / "go").touch()
+    with closing(client):
+        assert client.getresponse().read() == b"whole"
+    assert server.children() == workers
+    server.stop()
+
+
+def test_a_hook_that_nobody_would_await_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gunicorn would make a coroutine of it and forget that."""
+    module = types.ModuleType("mine")
+    exec("async def when_ready(server): pass", module.__dict__)
+    assert inspect.iscoroutinefunction(module.when_ready)
+    monkeypatch.setitem(sys.modules, "mine", module)
+    with pytest.raises(SystemExit, match=r"when_ready: mine\.when_ready is async, and gunicorn would not await it"):
+        Hooks("shop", "r").settings({"when_ready": "mine.when_ready"})
