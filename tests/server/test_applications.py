@@ -42,6 +42,32 @@ async def app(scope, receive, send):
     await send({{"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}})
     await send({{"type": "http.response.body", "body": body}})
 """
+LOGGING = """
+[loggers]
+keys=root, gunicorn.error, gunicorn.access
+[handlers]
+keys=journal
+[formatters]
+keys=line
+[logger_root]
+level=INFO
+handlers=journal
+[logger_gunicorn.error]
+handlers=journal
+propagate=0
+qualname=gunicorn.error
+[logger_gunicorn.access]
+handlers=journal
+propagate=0
+qualname=gunicorn.access
+[handler_journal]
+class=gunicorn_fastapi.log.JournalHandler
+formatter=line
+args=("shop",)
+[formatter_line]
+class=gunicorn_fastapi.log.Formatter
+format=%(levelname)s - %(message)s
+"""
 GO = 'GO = os.path.abspath("go")\n'
 
 
@@ -49,6 +75,8 @@ def start(
     service: Service, imported: str = "", started: str = "pass", done: str = "pass", **options: Any
 ) -> ServerProcess:
     """Start an application that does so when it is imported, when it starts, and when ``/do`` is asked for."""
+    (service.directory / "logging.conf").write_text(LOGGING)
+    options["settings"] = {"logconfig": "logging.conf"}
     return service.start(APPLICATION.format(imported=GO + imported, started=started, done=done), **options)
 
 
@@ -135,7 +163,8 @@ def test_signals_of_gunicorn_that_all_processes_get(service: Service, name: str,
     if whom == "workers":
         assert server.children() == workers
     server.stop()
-    assert "was sent" not in server.output
+    for worker in workers:
+        assert f"(pid:{worker}) was sent" not in server.output
 
 
 def test_a_worker_has_the_signals_that_the_application_wants(service: Service) -> None:
@@ -149,8 +178,11 @@ def test_a_worker_has_the_signals_that_the_application_wants(service: Service) -
 
 
 FORKED = """
-        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
+        fork = multiprocessing.get_context("fork")
+        begun = fork.Event()
+        child = fork.Process(target=lambda: (begun.set(), time.sleep(1000)))
         child.start()
+        begun.wait()
         {how}
         child.join(20)
         body = b"%r" % child.exitcode
@@ -180,11 +212,24 @@ EXITS = {
 }
 
 
+LIFESPAN = """
+import contextlib, sys, threading, time
+from starlette.applications import Starlette
+
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    {how}
+    yield
+
+app = Starlette(lifespan=lifespan)
+"""
+
+
 @pytest.mark.parametrize("when", ["imported", "started"])
 @pytest.mark.parametrize("how", EXITS)
 def test_an_application_that_exits_has_not_started(service: Service, how: str, when: str) -> None:
     """The service fails with the reason, instead of starting workers without end, or waiting for a thread."""
-    server = start(service, **{when: how})
+    server = start(service, how) if when == "imported" else service.start(LIFESPAN.format(how=how))
     assert server.process.wait(120) == 3
     assert EXITS[how] in server.output
     assert server.output.count("Booting worker") <= 4

@@ -121,7 +121,8 @@ class GuardedProtocol(Answering):
                     return
                 data, at = self._without_offer() + rest, 0
             else:
-                self._check_line(piece if at else bytes(self._head[self._head.rfind(b"\n") + 1 :]) + piece)
+                begun = not at and self._head
+                self._check_line(bytes(begun[begun.rfind(b"\n") + 1 :]) + piece if begun else piece)
                 at = end
 
     def _without_offer(self) -> bytes:
