@@ -4,6 +4,7 @@ import argparse
 import errno
 import io
 import json
+import pwd
 import sys
 from typing import Any
 
@@ -83,3 +84,15 @@ def test_a_build_that_fails_says_what_serves_then(
     with pytest.raises(CtlError, match=said):
         build.command_build(host, argparse.Namespace(lock_wait=0.0))
     assert not sent.exists()
+
+
+def test_a_build_after_an_uninstallation_ends_before_it_makes_anything(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.damaged["a" * 40] = "it is not on this host"
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: {}[name])
+    with pytest.raises(
+        CtlError, match=r"there is no user fastapi any more: it was uninstalled meanwhile\. Deploy again"
+    ):
+        build.build(host, build.Request(WHOLE))
+    assert not host.incoming.exists()

@@ -272,3 +272,15 @@ def test_what_does_not_move_goes_where_it_is(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "rename", refuse)
     tree.remove(tmp_path / "top")
     assert not (tmp_path / "top").exists()
+
+
+def test_what_could_not_be_removed_is_named_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str, **_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", name)
+
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release/.seal").touch()
+    monkeypatch.setattr(os, "unlink", fail)
+    with pytest.raises(OSError, match="Read-only") as failure:
+        tree.remove(tmp_path / "release")
+    assert failure.value.filename == str(tmp_path / "release")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -307,3 +308,16 @@ def test_a_process_that_was_passed_the_address_is_named() -> None:
 )
 def test_addresses_as_the_kernel_writes_them(host_: str, written: str) -> None:
     assert answering.as_kernel(host_) == written
+
+
+@pytest.mark.parametrize("place", ["opt/shop", "opt", "etc/systemd/system", "var/lib/shop"])
+def test_a_disk_that_cannot_be_written_is_seen_before_anything_stops(
+    host: Host, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    statvfs = os.statvfs
+    flags = {host.app.base / place: SimpleNamespace(f_flag=os.ST_RDONLY)}
+    monkeypatch.setattr(os, "statvfs", lambda path: flags.get(path) or statvfs(path))
+    before = host.there()
+    with pytest.raises(CtlError, match=rf"nothing was removed\. \S+/{place}: Read-only file system\. Have it mounted"):
+        host.uninstall()
+    assert (host.there(), host.asked) == (before, [])

@@ -32,6 +32,7 @@ from appctl import (
 from appctl.app import App
 from appctl.asking import read_request
 from appctl.interpreter import Interpreter
+from appctl.ours import Ours
 from appctl.process import CtlError, run
 from appctl.releases import short
 
@@ -92,6 +93,8 @@ def build(app: App, request: Request) -> bool:
         return False
     if app.release(release).exists():
         talk.say(app, f"release {short(release)} is incomplete, so it is rebuilt: {why}", release)
+    if not Ours(app.name).user():
+        raise CtlError(f"there is no user {app.name} any more: it was uninstalled meanwhile. Deploy again")
     clear(app)
     with _workshop(app) as work:
         unpack.unpack(app.incoming / request.archive, release, work / "release")

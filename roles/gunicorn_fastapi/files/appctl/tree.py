@@ -206,7 +206,7 @@ def put(new: Path, place: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a tree, a file or a link, if it is there, as `remove_at` does."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError), disk.named(path):
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             remove_at(directory, path.name)

@@ -72,8 +72,28 @@ def look(app: App, ours: Ours) -> Found:
             raise CtlError(
                 f"{app.name}: nothing was removed. {link} is a link that root did not create. Remove it first"
             )
+    closed = read_only(app, ours)
+    if closed:
+        raise CtlError(
+            f"{app.name}: nothing was removed. {', '.join(closed)}: Read-only file system. Have it mounted writable "
+            "(findmnt --target shows by what), and uninstall again"
+        )
     public = [a for held in addresses.layout(app, opening.units(app)).values() for a in held]
     return Found(made, units, additions, public)
+
+
+def read_only(app: App, ours: Ours) -> list[str]:
+    """Where something is to be removed or written, and cannot be."""
+    places = (
+        app.root,
+        app.root.parent,
+        app.system,
+        app.base / "usr/local/sbin",
+        app.cache,
+        ours.state,
+        ours.record.parent,
+    )
+    return [str(place) for place in places if place.exists() and os.statvfs(place).f_flag & os.ST_RDONLY]
 
 
 def strangers(app: App, units: list[str]) -> list[str]:
