@@ -110,8 +110,7 @@ def _end_process(status: int) -> None:
     main = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 (documented)
     where = "".join(traceback.format_stack(main)) if main else "?\n"
     when = f"within {FAILED} s after its start has failed" if status else "within the graceful timeout"
-    text = f"The worker did not exit {when}. It was in:
-{where.rstrip()}"
+    text = f"The worker did not exit {when}. It was in:\n{where.rstrip()}"
     logger.error(text)
     for handler in (*logger.handlers, *logging.getLogger("uvicorn.access").handlers):
         handler.flush()
