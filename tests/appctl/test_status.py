@@ -4,7 +4,7 @@ import argparse
 import os
 
 import pytest
-from appctl import counting, exchange, limits, releases, status, systemd, talk
+from appctl import counting, exchange, handover, limits, releases, status, systemd, talk
 from appctl.counting import Asked, Requests
 from appctl.process import CtlError
 from ctl_host import Host
@@ -93,3 +93,28 @@ def test_a_release_that_could_not_start_again_is_told(host: Host, monkeypatch: p
     assert status.command_status(host, argparse.Namespace())["incomplete"] == why
     told = [line for line in talk.said if line.startswith("  release ")]
     assert told == [f"  release   incomplete, it could not start again: {why}. Deploy it again"] * bool(why)
+
+
+@pytest.mark.parametrize(
+    ("state", "settled", "said"),
+    [
+        ("active", True, "fastapi keeps serving bbb3"),
+        ("reloading", True, "fastapi keeps serving bbb3"),
+        ("deactivating", False, "fastapi.service is deactivating, and was before"),
+    ],
+)
+def test_an_application_that_says_it_stops_is_not_in_service(
+    host: Host, monkeypatch: pytest.MonkeyPatch, state: str, settled: bool, said: str
+) -> None:
+    """STOPPING=1 or WATCHDOG=trigger, after which it goes on; but RELOADING=1 changes nothing."""
+    host.serves("bbb3")
+    releases.point(host)
+    monkeypatch.setattr(releases, "running", lambda *_: "bbb3")
+    monkeypatch.setattr(systemd, "show", lambda *names: dict.fromkeys(names, "") | {"ActiveState": state})
+    assert handover.is_settled(host, "bbb3") == settled
+    assert handover.serving(host) == said
+    monkeypatch.setattr(counting, "ask", lambda *_: Asked("/up", "localhost", exchange.Answer(b"HTTP/1.1 200 OK", b"")))
+    shown = dict.fromkeys((*status.PROPERTIES, "ControlGroup", "MemoryCurrent", "MemoryMax"), "")
+    monkeypatch.setattr(systemd, "show", lambda *_: shown | {"ActiveState": state})
+    told = status.command_status(host, argparse.Namespace())
+    assert ("answers 200" in told["health"]) == settled

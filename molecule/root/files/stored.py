@@ -3,10 +3,14 @@
 import contextlib
 import json
 import os
+import re
 import shutil
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from building import Release, clean, wheel
 from checks import expect, run
 from host import ATTACKING, GOOD, ROOT, answers, ctl, in_service, owned, status_is_true
 
@@ -56,19 +60,21 @@ def words_of_a_manifest() -> None:
 
 
 @contextlib.contextmanager
-def full(place: Path) -> Iterator[None]:
-    """A directory with what is in it, and mounts below it, on a disk that is full, for as long as the block lasts."""
+def full(place: Path, left: int = 0) -> Iterator[None]:
+    """A directory with what is in it on a disk with `left` free pages of 4 KiB, for as long as the block lasts."""
     saved = Path("/srv/saved")
-    shutil.copytree(place, saved, symlinks=True)
-    run("mount", "-t", "tmpfs", "-o", "size=512k,mode=755", "tmpfs", str(place))
+    subprocess.run(["cp", "--archive", place, saved], check=True)
+    used = int(run("du", "--summarize", "--block-size=1K", str(saved))[1].split()[0])
+    run("mount", "-t", "tmpfs", "-o", f"size={used + 512}k,mode=755", "tmpfs", str(place))
     try:
-        shutil.copytree(saved, place, symlinks=True, dirs_exist_ok=True)
+        subprocess.run(["cp", "--archive", f"{saved}/.", place], check=True)
         with contextlib.suppress(OSError), (place / "filling").open("wb", buffering=0) as filling:
             while filling.write(b"x" * 4096):
                 pass
+        os.truncate(place / "filling", (place / "filling").stat().st_size - left * 4096)
         yield
     finally:
-        run("umount", str(place))
+        run("umount", "--lazy", str(place))
         shutil.rmtree(saved)
         run("systemctl", "daemon-reload")
 
@@ -85,6 +91,30 @@ def no_room_for_the_switch() -> None:
         status_is_true(ATTACKING)
 
 
+def no_room_for_a_release() -> None:
+    """The disk is full where releases are, or where packages are built: at a build, and at what changes a release."""
+    small = Release("full", wheel("small", {"small.py": f"x = {time.time()}\n"}), ["small"])
+    there = sorted(path.name for path in (ROOT / "releases").iterdir())
+    cache = Path("/var/cache/gunicorn_fastapi")
+    for fetched in cache.glob("builds/fastapi/.cache-*"):
+        shutil.rmtree(fetched)  # else it would go, and make room
+    for place, left in ((cache, 0), (ROOT, 4), (ROOT, 12)):
+        with full(place, left):
+            built = small.build()
+            told = re.search(rf"{place}\S*: No space left|free on the disk of {place}", built.get("reason", ""))
+            expect(bool(built.get("failed") and told), f"the reason is not told: {built}")
+            expect(sorted(path.name for path in (ROOT / "releases").iterdir()) == there, "half a release is there")
+            clean()
+            if left == 12:
+                said = ctl("handover", GOOD, status=1)
+                expect(bool(re.search(rf"{ROOT}\S*: No space left on device\. Make room there", said)), said)
+                ctl("prune")
+                status_is_true(ATTACKING)
+    expect(small.build().get("changed") is True, "what was full once is not repaired")
+    shutil.rmtree(small.directory)
+    clean()
+
+
 def no_room_for_notes() -> None:
     """The disk is full where it is noted what was started. The handover goes on, and what runs is not invented."""
     in_service(GOOD)
@@ -97,4 +127,6 @@ def no_room_for_notes() -> None:
     status_is_true(ATTACKING)
 
 
-ATTEMPTS = (no_room_for_notes, no_room_for_the_switch, links_in_place_of_releases, words_of_a_manifest)
+ATTEMPTS = (
+    no_room_for_a_release, no_room_for_notes, no_room_for_the_switch, links_in_place_of_releases, words_of_a_manifest,
+)  # fmt: skip

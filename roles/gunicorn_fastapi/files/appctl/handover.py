@@ -82,7 +82,7 @@ def serving(app: App) -> str:
         running = releases.running(app, app.service)
     except CtlError as failure:
         return f"whether {app.name} serves is unknown ({failure})"
-    if state == "active" and running:
+    if state in systemd.SERVING and running:
         return f"{app.name} keeps serving {short(running)}"
     return f"{app.service} is {state or 'not there'}, and was before"
 
@@ -231,6 +231,15 @@ def is_stale(app: App, current: str) -> bool:
 
 
 def is_settled(app: App, release: str) -> bool:
-    """Whether a release is active, with nothing left over from a handover."""
+    """Whether a release is active, with nothing left over from a handover.
+
+    One that stops, for whatever reason it has told systemd, is not.
+    """
     serves = releases.current(app) == releases.running(app, app.service) == release
-    return serves and releases.is_pointed(app) and not left(app) and interrupted(app) is None
+    return (
+        serves
+        and systemd.serves(app.service)
+        and releases.is_pointed(app)
+        and not left(app)
+        and interrupted(app) is None
+    )

@@ -70,8 +70,7 @@ def instance(app: App, release: str, kind: str, more: str = "") -> Iterator[str]
         # A former candidate may still run, where the service could not be brought up.
         yield start(service, "restart")
     finally:
-        up = systemd.show(app.service, "ActiveState")["ActiveState"] == "active"
-        if up or kind == PREFLIGHT or not systemd.active(service):
+        if systemd.serves(app.service) or kind == PREFLIGHT or not systemd.active(service):
             remove(app, kind)
         else:
             talk.say(app, f"{app.service} is not up, so {service} keeps serving", release, error=True)

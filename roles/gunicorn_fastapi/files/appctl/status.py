@@ -54,7 +54,7 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
     """Show the active release, its health and the last handovers."""
     unit = systemd.show(app.service, *PROPERTIES)
     is_root = os.geteuid() == 0
-    up = unit["ActiveState"] == "active"
+    up = unit["ActiveState"] in systemd.SERVING
     failed = {} if up else backoff.failed_before(app)
     health, answers = asked(app) if up else ("the service is not running", [])
     candidate = releases.running(app, app.instance_service(CANDIDATE))

@@ -16,6 +16,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 UP = ("active", "activating", "reloading")
 """States of a unit that is up or on its way up."""
 
+SERVING = ("active", "reloading")
+"""States in which it serves. An application can say by itself that it reloads, or stops."""
+
 TEXTS = ("StatusText", "Description")
 """Properties that somebody else than systemd has written."""
 
@@ -47,6 +50,11 @@ def number(text: str) -> int:
 def active(unit: str) -> bool:
     """Whether a unit is up or on its way up."""
     return show(unit, "ActiveState")["ActiveState"] in UP
+
+
+def serves(unit: str) -> bool:
+    """Whether a unit is up, and neither on its way up nor down."""
+    return show(unit, "ActiveState")["ActiveState"] in SERVING
 
 
 def exposure(*unit: str) -> float:
