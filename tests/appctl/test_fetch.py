@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from appctl import fetch, sandbox
+from appctl import disk, fetch, sandbox
 from appctl.app import App
 from appctl.interpreter import Interpreter
 
@@ -45,3 +45,32 @@ def test_what_the_compiler_says_of_packages_does_not_fill_the_memory(
     fetch.fetch(app, uv, [], work, python, "abcd", "abcd", install=True)
     assert printed == [""]
     assert list(package.parent.glob("__pycache__/package.*.pyc"))
+
+
+def test_fetched_packages_go_when_the_disk_is_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    app = App("shop", tmp_path)
+    monkeypatch.setattr(sandbox, "stop", lambda _: None)
+    for name in (".cache-61234", "abcd", fetch.COMPILED):
+        (app.cache / name).mkdir(parents=True)
+    fetch.clear(app)
+    assert [path.name for path in app.cache.iterdir()] == [".cache-61234"]
+    monkeypatch.setattr(disk, "ROOM", 1 << 60)
+    fetch.clear(app)
+    assert not list(app.cache.iterdir())
+
+
+def test_compiled_files_go_where_no_link_leads(tmp_path: Path) -> None:
+    """Neither a link of the source nor one in the place of its __pycache__."""
+    app = App("shop", tmp_path / "host")
+    final, work = app.release("abcd"), tmp_path / "work"
+    (precious := tmp_path / "precious").mkdir(mode=0o700)
+    for package in ("plain", "linked"):
+        (work / "release/app" / package).mkdir(parents=True)
+        compiled = (app.cache / fetch.COMPILED).joinpath(*final.parts[1:], "app", package)
+        compiled.mkdir(parents=True)
+        (compiled / "main.cpython-313.pyc").touch()
+    (work / "release/app/linked/__pycache__").symlink_to(precious)
+    fetch.take_compiled(app.cache / fetch.COMPILED, final, work)
+    assert (work / "release/app/plain/__pycache__/main.cpython-313.pyc").exists()
+    assert not list(precious.iterdir())
+    assert precious.stat().st_mode & 0o777 == 0o700

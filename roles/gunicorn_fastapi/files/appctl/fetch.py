@@ -119,7 +119,7 @@ def fetch(
     if install:
         own = frozenset({".lock", ".gitignore", "CACHEDIR.TAG", "pyvenv.cfg", *_links(python)})
         tree.copy(app.cache / virtualenv, work / "virtualenv", own)
-    _take_compiled(app.cache / COMPILED, app.release(release), work)
+    take_compiled(app.cache / COMPILED, app.release(release), work)
     _forget_caches(app, app.cache / (virtualenv if install else COMPILED))
 
 
@@ -187,7 +187,7 @@ def _links(python: Interpreter) -> list[str]:
     return [f"bin/{name}" for name in ("python", "python3", f"python{python.minor}")]
 
 
-def _take_compiled(compiled: Path, final: Path, work: Path) -> None:
+def take_compiled(compiled: Path, final: Path, work: Path) -> None:
     """Copy the compiled files of a release's source from where they were put into the release."""
     top = compiled.joinpath(*final.parts[1:])
     if not top.is_dir():

@@ -15,6 +15,7 @@ from appctl.instance import instance, left, loosened, remove, start, unit_text
 from appctl.opening import Change, interrupted
 from appctl.process import CtlError, run
 from appctl.releases import short
+from appctl.text import visible
 
 PROVED = 3600.0
 """Seconds for which a preflight proves a release: the other hosts of a run may take their turn first."""
@@ -151,7 +152,7 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
         outcome = "done"
     except BaseException as failure:
         text = disk.told(failure) if isinstance(failure, OSError) else str(failure)
-        why = (text or type(failure).__name__).split("\n", 1)[0]
+        why = visible((text or type(failure).__name__).split("\n", 1)[0])
         raise
     finally:
         record(app, before, release, outcome, why, time.monotonic() - begin)

@@ -39,7 +39,8 @@ def lock(app: App, what: str, wait: float = WAIT, before: float = 0) -> Iterator
         finally:
             _held[app.name] -= 1
         return
-    descriptor = _acquire(app, what, wait, before)
+    with disk.named(app.lock):
+        descriptor = _acquire(app, what, wait, before)
     _held[app.name] = 1
     try:
         yield
