@@ -56,6 +56,11 @@ def test_a_name_that_names_nothing(name: str) -> None:
     assert "Use a lower-case letter, then up to 30 of a-z, 0-9 and _." in refused(name=name)
 
 
+def test_a_name_that_would_be_another_applications_unit() -> None:
+    for name in ("shop-probe", "shop-candidate", "shop-admin"):
+        assert 'What follows a hyphen is a unit of an application "shop". Use' in refused(name=name)
+
+
 @pytest.mark.parametrize(
     "name", ["dpkg", "apt", "systemd", "root", "shadow", "system", "user", "ssh", "dbus", "gunicorn_fastapi", "journal"]
 )

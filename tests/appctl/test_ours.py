@@ -54,6 +54,8 @@ def test_a_name_that_nothing_has_is_free(shop: Ours) -> None:
         ("usr/local/lib/systemd/system/shop.timer", "unit /usr/local/lib/systemd/system/shop.timer"),
         ("run/systemd/generator.late/shop.service", "unit /run/systemd/generator.late/shop.service"),
         ("run/systemd/system/shop-candidate.service", "unit /run/systemd/system/shop-candidate.service"),
+        ("etc/systemd/system/shop-probe.socket", "unit /etc/systemd/system/shop-probe.socket"),
+        ("etc/systemd/system/shop-handover.service", "unit /etc/systemd/system/shop-handover.service"),
         ("etc/systemd/system/shop.slice", "unit /etc/systemd/system/shop.slice"),
         ("etc/systemd/system/shop.service.d/x.conf", "drop-ins /etc/systemd/system/shop.service.d"),
         ("etc/systemd/system/shop-.service.d/x.conf", "drop-ins /etc/systemd/system/shop-.service.d"),

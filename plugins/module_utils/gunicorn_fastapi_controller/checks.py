@@ -28,11 +28,13 @@ LEAST_RELEASES = 2
 
 
 def name(inputs: Inputs) -> str:
-    """A hyphen would put this application's slice, and with it its limits, into another's."""
+    """A hyphen would make units of another application of it (shop-probe.socket), or put it into another's limits."""
     value = inputs["gunicorn_fastapi_name"]
     if not matches(r"[a-z][a-z0-9_]{0,30}", value):
+        other, hyphen, _ = value.partition("-")
+        own = f" What follows a hyphen is a unit of an application {shown(other)}." if other and hyphen else ""
         return (
-            f"gunicorn_fastapi_name: {shown(value)} names units, a directory and a user. "
+            f"gunicorn_fastapi_name: {shown(value)} names units, a directory and a user.{own} "
             "Use a lower-case letter, then up to 30 of a-z, 0-9 and _."
         )
     if value in TAKEN:
