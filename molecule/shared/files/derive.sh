@@ -3,11 +3,12 @@
 #
 # Makes the release NAME (hexadecimal digits) from the one in service, without the minute that building takes: another
 # environment (RELEASE_NAME=bad), and CONTENT appended to FILE, or in its place when FILE begins with "=".
-# START_TIMEOUT is the seconds that it has to become healthy.
+# START_TIMEOUT is the seconds that it has to become healthy, APPLICATION whose release it is (fastapi).
 set -euo pipefail
 
-current=$(basename "$(readlink /opt/fastapi/current)")
-releases=/opt/fastapi/releases
+directory=/opt/${APPLICATION:-fastapi}
+current=$(basename "$(readlink "$directory/current")")
+releases=$directory/releases
 rm -rf "${releases:?}/$1"
 cp --archive "$releases/$current" "$releases/$1"
 cd "$releases/$1"
