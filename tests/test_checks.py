@@ -293,3 +293,22 @@ def test_an_unknown_variable_and_its_nearest() -> None:
         f"gunicorn_fastapi_ports: unknown variable. {known}",
         f"gunicorn_fastapi_worker: unknown variable. A typo of gunicorn_fastapi_workers? {known}",
     ]
+
+
+INTEGERS = [name.removeprefix("gunicorn_fastapi_") for name, option in OPTIONS.items() if option["type"] == "int"]
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("number", [10**20, "99999999999999999999", -(10**20)])
+def test_a_number_that_no_host_takes(name: str, number: object) -> None:
+    """systemd would ignore the line, and the kernel cut it off."""
+    assert f"{name}: " in (found := problems(**{name: number})[0])
+    assert "must be at most " in found
+
+
+def test_a_large_body_is_allowed() -> None:
+    assert problems(body_max=5 * 2**30) == []
+
+
+def test_a_wheelhouse_that_can_be_no_path() -> None:
+    assert "is not a directory on the controller" in refused(wheelhouse="a" * 5000)

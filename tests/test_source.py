@@ -31,6 +31,8 @@ GIVEN = {"main.py", "requirements.txt"}
 def test_a_missing_source_is_refused(project: Project) -> None:
     with pytest.raises(InputError, match=r"gunicorn_fastapi_app_source: .*nowhere is not a directory"):
         project.bundle(source="nowhere")
+    with pytest.raises(InputError, match="is not a directory on the controller"):
+        project.bundle(source="a" * 5000)
 
 
 def test_a_link_out_of_the_source_is_refused(project: Project) -> None:

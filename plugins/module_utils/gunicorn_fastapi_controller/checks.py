@@ -6,6 +6,7 @@ the reason and the next step, or nothing. It looks at the controller at most, ne
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
@@ -231,8 +232,9 @@ def index_url(inputs: Inputs) -> str:
 
 def wheelhouse(inputs: Inputs) -> str:
     value = inputs["gunicorn_fastapi_wheelhouse"]
-    if not value or Path(value).expanduser().is_dir():
-        return ""
+    with contextlib.suppress(OSError):  # such as a name that is too long
+        if not value or Path(value).expanduser().is_dir():
+            return ""
     return f"gunicorn_fastapi_wheelhouse: {shown(value)} is not a directory on the controller."
 
 

@@ -79,6 +79,11 @@ KINDS: dict[str, tuple[Callable[[Any], object], str]] = {
 }
 
 
+def most(name: str) -> int:
+    """The largest number that a variable may have: systemd and the kernel ignore a larger one, or cut it off."""
+    return 2**53 if name.endswith("_max") else 2**31 - 1
+
+
 def converted(name: str, value: object, option: Mapping[str, Any]) -> object:
     """The value of one variable in its type. Raises InputError, which repeats no value that may be secret."""
     convert, wanted = KINDS[option["type"]]
@@ -89,6 +94,8 @@ def converted(name: str, value: object, option: Mapping[str, Any]) -> object:
             example = f"""-e '{{"{name}": {{"key": "value"}}}}'"""
             raise InputError(f"{name} is not a mapping. Write it as YAML, on the command line as {example}.") from None
         raise InputError(f"{name}: {shown(value)} is not {wanted}.") from None
+    if isinstance(result, int) and abs(result) > most(name):
+        raise InputError(f"{name}: {shown(value)} must be at most {most(name)}.")
     if "choices" in option and result not in option["choices"]:
         raise InputError(f"{name}: {shown(value)} must be one of {', '.join(option['choices'])}.")
     return result

@@ -34,11 +34,19 @@ def fits(name: str, patterns: tuple[str, ...] | list[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def is_directory(path: Path) -> bool:
+    """Whether a path is that of a directory, also where it can be none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 class Source:
     """A directory of the controller, and what of it goes into a release."""
 
     def __init__(self, path: Path, exclude: list[str], include: list[str]) -> None:
-        if not path.is_dir():
+        if not is_directory(path):
             raise InputError(
                 f"gunicorn_fastapi_app_source: {path} is not a directory on the controller. "
                 "Give the directory that has the application's source and its lock file."
