@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,11 +62,11 @@ def words_of_a_manifest() -> None:
 def full(place: Path, left: int = 0) -> Iterator[None]:
     """A directory with what is in it on a disk with `left` free pages of 4 KiB, for as long as the block lasts."""
     saved = Path("/srv/saved")
-    subprocess.run(["cp", "--archive", place, saved], check=True)
-    used = int(run("du", "--summarize", "--block-size=1K", str(saved))[1].split()[0])
+    run("cp", "--archive", str(place), str(saved))
+    used = int(run("du", "--summarize", "--block-size=1K", str(saved)).split()[0])
     run("mount", "-t", "tmpfs", "-o", f"size={used + 512}k,mode=755", "tmpfs", str(place))
     try:
-        subprocess.run(["cp", "--archive", f"{saved}/.", place], check=True)
+        run("cp", "--archive", f"{saved}/.", str(place))
         with contextlib.suppress(OSError), (place / "filling").open("wb", buffering=0) as filling:
             while filling.write(b"x" * 4096):
                 pass
