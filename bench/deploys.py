@@ -68,7 +68,7 @@ def measure(number: int, quick: bool) -> Iterator[dict[str, Any]]:
     tools = list(HOSTS)[: 2 if quick or number % 2 == 0 else None]
     first = number % len(tools)
     order = tools[first:] + tools[:first]
-    hosts.fresh(HOSTS[tool] for tool in tools)
+    hosts.fresh((HOSTS[tool] for tool in tools), quick=quick)
     with tempfile.TemporaryDirectory() as directory:
         source = sources(Path(directory))
         kinds: dict[str, Callable[[str], dict[str, float]]] = {

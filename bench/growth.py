@@ -51,7 +51,7 @@ def measure(number: int, quick: bool) -> Iterator[dict[str, Any]]:
     """One round: by the files of the source, by the releases, all of which are kept, and by the hosts."""
     names = [f"bench{position + 1}" for position in range(1 if quick else max(HOSTS))]
     if number == 1:
-        hosts.fresh(names)
+        hosts.fresh(names, quick=quick)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         # Also those releases away that the last round has made.

@@ -17,7 +17,7 @@ from typing import Any
 
 import hosts
 
-HOST = "bench4"
+HOST = "bench1"
 BOOTS = (0.3, 3, 10)
 """Seconds that the application takes to start, beside its imports."""
 
@@ -47,9 +47,9 @@ def write(path: str, text: str) -> None:
     subprocess.run(command, input=text, text=True, check=True)
 
 
-def prepare() -> None:
+def prepare(*, quick: bool) -> None:
     """A host with the application of the scenarios, whose start takes as long as it is told."""
-    hosts.fresh([HOST])
+    hosts.fresh([HOST], quick=quick)
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory) / "app"
         shutil.copytree(hosts.ROOT / "molecule/shared/app", source, ignore=shutil.ignore_patterns("__pycache__"))
@@ -71,7 +71,7 @@ def boots_in(boot: float) -> None:
 def measure(number: int, quick: bool) -> Iterator[dict[str, Any]]:
     """One round."""
     if number == 1:
-        prepare()
+        prepare(quick=quick)
     seconds = 0.0
     for boot in BOOTS[: 1 if quick else None]:
         boots_in(boot)
