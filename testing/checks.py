@@ -29,12 +29,12 @@ class CheckError(Exception):
 
 
 def finished(
-    *command: str, timeout: float = 300, environment: dict[str, str] | None = None
+    *command: str, said: str = "", timeout: float = 300, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A command that has ended, as it must within the time."""
+    """A command that was told something on standard input and has ended, as it must within the time."""
     try:
         return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="surrogateescape",
+            command, input=said, capture_output=True, encoding="utf-8", errors="surrogateescape",
             check=False, timeout=timeout, env={**os.environ, **(environment or {})},
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -320,16 +320,19 @@ def a_flood_costs_no_error_and_is_told() -> None:
                     "GET", f"/log/error?text={mark}-{number}-" if number % 75 == 0 else f"/?{mark}-{number}-"
                 )
                 connection.getresponse().read()
-        time.sleep(4)  # the journal tells with the first line after the interval
-        get(f"/?over-{mark}-")
-        journal.with_text(f"over-{mark}-")
+
+        def told() -> list[str]:
+            """What the journal tells of it, with the first line after the interval."""
+            get(f"/?over-{mark}")
+            said = [str(record["MESSAGE"]) for record in journal.read("--unit=systemd-journald.service")]
+            return [text for text in said if "Suppressed" in text and "fastapi.service" in text]
+
+        wait_for(told, "how many are missing, told by the journal")
         own = [r for r in journal.service() if f"{mark}-" in r["MESSAGE"] and r["PRIORITY"] == "3"]
         expect(len(own) == errors, f"all {errors} errors", own)
         lines = [r for r in journal.service() if f"{mark}-" in r["MESSAGE"] and r["PRIORITY"] == "6"]
         expect(len(lines) < 3000, "fewer access lines than requests", len(lines))
-        told = [r["MESSAGE"] for r in journal.read("--unit=systemd-journald.service") if "Suppressed" in r["MESSAGE"]]
-        missing = sum(int(text.split()[1]) for text in told if "fastapi.service" in text)
-        expect(missing, "how many are missing, told by the journal", told)
+        expect(sum(int(text.split()[1]) for text in told()), "how many are missing, told by the journal", told())
 
 
 def failed_requests_have_the_priority_that_was_chosen() -> None:

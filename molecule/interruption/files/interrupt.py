@@ -1,11 +1,10 @@
 """Wait until a handover is at a given step, and interrupt it there.
 
-Prints what was seen. Exits 1 when the step is not seen within five minutes.
+    python3 interrupt.py switch
 
-    python3 interrupt.py switch --signal KILL
+waits and prints what was seen.
 """
 
-import argparse
 import os
 import signal
 import subprocess
@@ -57,22 +56,19 @@ STEPS: dict[str, Callable[[State], bool]] = {
 }
 
 
-def main() -> None:
-    """Look again and again, as fast as systemd answers."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("step", choices=STEPS)
-    parser.add_argument("--signal", choices=["KILL", "STOP"], help="what fastapictl gets; default: nothing")
-    options = parser.parse_args()
+def wait_at(step: str) -> State:
+    """Look again and again, as fast as systemd answers, until the handover is at the step. Raises TimeoutError."""
     end = time.monotonic() + 300
-    while time.monotonic() < end:
-        state = look()
-        if STEPS[options.step](state):
-            if options.signal:
-                os.kill(int(state["handover"]["MainPID"]), signal.Signals[f"SIG{options.signal}"])
-            print(state)
-            return
-    sys.exit(f"the step {options.step} was not seen within five minutes; last: {look()}")
+    while not STEPS[step](state := look()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"the step {step} was not seen within five minutes; last: {state}")
+    return state
+
+
+def interrupt(step: str, number: signal.Signals) -> None:
+    """Send fastapictl a signal at the step."""
+    os.kill(int(wait_at(step)["handover"]["MainPID"]), number)
 
 
 if __name__ == "__main__":
-    main()
+    print(wait_at(sys.argv[1]))
