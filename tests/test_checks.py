@@ -1,11 +1,13 @@
 """Each check of the role's variables refuses what is wrong, says what to do, and lets pass what is right."""
 
 import datetime
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import variables
+import yaml
 from gunicorn_fastapi_controller import checks, inputs
 
 OPTIONS = variables.options()
@@ -312,3 +314,12 @@ def test_a_large_body_is_allowed() -> None:
 
 def test_a_wheelhouse_that_can_be_no_path() -> None:
     assert "is not a directory on the controller" in refused(wheelhouse="a" * 5000)
+
+
+def test_the_scenario_knows_what_is_said() -> None:
+    """Its first case has a variable for each kind of problem; nothing of it needs a host."""
+    case = yaml.safe_load((variables.ROOT / "molecule/bad_input/vars/cases.yml").read_text())["refused"][0]
+    given = DEFAULTS | case["input"]
+    converted, found = inputs.inputs_and_problems({name: given[name] for name in OPTIONS}, OPTIONS)
+    said = " ".join([*found, *checks.problems(converted), *inputs.unknown(list(given), list(OPTIONS))])
+    assert re.search(".*".join(case["says"]), said), said
