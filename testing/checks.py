@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60
+PATIENCE = 120
 """Seconds after which something that should have happened has not."""
 
 DROP_IN = Path("/etc/systemd/system/fastapi.service.d/check.conf")
