@@ -220,3 +220,16 @@ def test_a_group_that_no_list_has_is_there(
     monkeypatch.setattr(grp, "getgrnam", lambda name: grp.struct_group((name, "x", 10_000, [])))
     assert not nobody
     assert "group shop" in shop.refusal()
+
+
+def test_a_full_disk_is_named_and_leaves_the_record_as_it_was(shop: Ours, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.write(["/opt/shop"])
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{shop.record}'"):
+        shop.write(["/opt/shop", "/var/lib/shop"])
+    assert shop.made() == ["/opt/shop"]
+    assert [path.name for path in shop.record.parent.iterdir()] == ["shop.json"]

@@ -187,12 +187,17 @@ class Ours:
         self.record.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         building = self.record.with_name(f".{self.record.name}.building")
         building.unlink(missing_ok=True)
-        with os.fdopen(os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(json.dumps({"name": self.name, "made": sorted(set(made))}, indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        building.replace(self.record)
+        try:
+            with os.fdopen(os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
+                os.fchmod(file.fileno(), 0o644)
+                file.write(json.dumps({"name": self.name, "made": sorted(set(made))}, indent=1) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            building.replace(self.record)
+        except OSError as error:
+            building.unlink(missing_ok=True)
+            error.filename = str(self.record)  # where there is no room
+            raise
         directory = os.open(self.record.parent, os.O_RDONLY)
         os.fsync(directory)
         os.close(directory)
