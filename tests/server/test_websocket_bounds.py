@@ -1,7 +1,6 @@
 """What the client of a WebSocket can take up: by a handshake, messages, their pieces, pings, and when it has gone."""
 
 import asyncio
-import copy
 import gc
 import logging
 import re
@@ -147,8 +146,9 @@ def test_of_many_handshakes_the_rest_is_a_number(
     """Those that are accepted, that the application refuses, and that it leaves without an answer."""
     caplog.set_level(logging.INFO, "uvicorn.error")
     monkeypatch.setattr(bounded, "time", SimpleNamespace(monotonic=lambda: 7.0))
-    for name in ("_records", "_unanswered"):
-        monkeypatch.setattr(handshakes, name, copy.copy(getattr(handshakes, name)))
+    logger = logging.getLogger("uvicorn.error")
+    monkeypatch.setattr(handshakes, "_records", bounded.Bounded(logger, logging.INFO, handshakes.MOST))
+    monkeypatch.setattr(handshakes, "_unanswered", bounded.Bounded(logger, logging.ERROR, handshakes.UNANSWERED))
 
     def told() -> list[str]:
         return [record.getMessage() for record in caplog.records]
