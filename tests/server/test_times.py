@@ -70,7 +70,7 @@ async def told_to_close(worker: Worker) -> Client:
     return client
 
 
-NOTHING = "nothing sent or taken for 20 s"
+NOTHING = "slow client, no progress for 20 s"
 
 WAITS = {
     "silent": Wait(lambda worker: worker.connect(), 10, "no request within 10 s"),
