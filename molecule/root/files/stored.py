@@ -92,6 +92,7 @@ def no_room_for_the_switch() -> None:
 
 def no_room_for_a_release() -> None:
     """The disk is full where releases are, or where packages are built: at a build, and at what changes a release."""
+    in_service(ATTACKING)
     small = Release("full", wheel("small", {"small.py": f"x = {time.time()}\n"}), ["small"])
     there = sorted(path.name for path in (ROOT / "releases").iterdir())
     cache = Path("/var/cache/gunicorn_fastapi")
@@ -106,7 +107,7 @@ def no_room_for_a_release() -> None:
             clean()
             if left == 12:
                 said = ctl("handover", GOOD, status=1)
-                expect(bool(re.search(rf"{ROOT}\S*: No space left on device\. Make room there", said)), said)
+                expect(bool(re.search(rf"{ROOT}\S*: No space left on device\. Free disk space there", said)), said)
                 ctl("prune")
                 status_is_true(ATTACKING)
     expect(small.build().get("changed") is True, "what was full once is not repaired")
