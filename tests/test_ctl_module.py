@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,13 +25,14 @@ class Module:
     printed = (0, "{}", "")
     check_mode = False
     is_there = True
+    command = ("rollback",)
 
     def __init__(self, **_: Any) -> None:
-        self.params = {"name": "shop", "command": ["rollback"], "stdin": None}
+        self.params = {"name": "shop", "command": list(self.command), "stdin": None}
         self.ran: list[list[str]] = []
 
-    def run_command(self, command: list[str], **_: Any) -> tuple[int, str, str]:
-        self.ran.append(command)
+    def run_command(self, command: list[str], *, expand_user_and_vars: bool = True, **_: Any) -> tuple[int, str, str]:
+        self.ran.append([os.path.expandvars(word) for word in command] if expand_user_and_vars else command)
         return self.printed
 
     def exit_json(self, **result: Any) -> None:
@@ -103,3 +105,9 @@ def test_check_mode_changes_nothing(program: ModuleType, monkeypatch: pytest.Mon
     assert result_of(program) == {
         "failed": False, "changed": False, "skipped": True, "said": [], "answer": {}, "ran": [],
     }  # fmt: skip
+
+
+def test_a_word_is_passed_on_as_it_is(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ansible would put variables of root's in, unless it is told not to."""
+    monkeypatch.setattr(Module, "command", ["rollback", "$HOME"])
+    assert result_of(program)["ran"][0][1:] == ["rollback", "$HOME", "--json"]

@@ -63,7 +63,11 @@ def main() -> None:
             answer={},
         )
     code, out, err = module.run_command(
-        [program, *command, "--json"], data=module.params["stdin"], binary_data=True, handle_exceptions=False
+        [program, *command, "--json"],
+        data=module.params["stdin"],
+        binary_data=True,
+        handle_exceptions=False,
+        expand_user_and_vars=False,  # root's variables are nothing that a value may ask for
     )
     try:
         answer = json.loads(out)

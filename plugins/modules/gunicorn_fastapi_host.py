@@ -151,7 +151,7 @@ class Host:
 
     def run(self, *command: str) -> str:
         """What a command prints, empty when it fails or does not exist."""
-        code, out, _ = self.module.run_command(list(command), handle_exceptions=False)
+        code, out, _ = self.module.run_command(list(command), handle_exceptions=False, expand_user_and_vars=False)
         return str(out).strip() if code == 0 else ""
 
     def show(self, name: str, unit: str) -> str:
