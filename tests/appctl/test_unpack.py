@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from appctl import unpack
+from appctl import contents, unpack
 from appctl.process import CtlError
 
 RELEASE = "a" * 40
@@ -127,10 +127,10 @@ def test_files_are_compared_with_the_manifest_as_they_were_before_the_name_was_p
             "etc/logging.conf": digest(b"@RELEASE_SHORT@"),
         },
     }
-    assert unpack.changed_files(tmp_path, manifest) == []
+    assert contents.changed_files(tmp_path, manifest) == []
     (tmp_path / "app/main.py").write_bytes(b"")
     (tmp_path / "etc/logging.conf").unlink()
-    assert unpack.changed_files(tmp_path, manifest) == ["app/main.py", "etc/logging.conf"]
+    assert contents.changed_files(tmp_path, manifest) == ["app/main.py", "etc/logging.conf"]
 
 
 @pytest.mark.parametrize(
@@ -139,11 +139,11 @@ def test_files_are_compared_with_the_manifest_as_they_were_before_the_name_was_p
 def test_what_is_no_manifest_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(CtlError, match=r"manifest\.json"):
-        unpack.read_manifest(tmp_path / "manifest.json")
+        contents.read_manifest(tmp_path / "manifest.json")
 
 
 def test_a_manifest_of_another_format_is_not_read(tmp_path: Path) -> None:
     manifest = {"release": RELEASE, "files": {}, "packages": [], "format": 2}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(CtlError, match="this version does not know"):
-        unpack.read_manifest(tmp_path / "manifest.json")
+        contents.read_manifest(tmp_path / "manifest.json")

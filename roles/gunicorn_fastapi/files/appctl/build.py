@@ -17,6 +17,7 @@ from typing import Any
 
 from appctl import (
     complete,
+    contents,
     credentials,
     disk,
     fetch,
@@ -100,8 +101,8 @@ def build(app: App, request: Request) -> bool:
         unpack.unpack(app.incoming / request.archive, release, work / "release")
         made = work / "release"
         (made / "manifest.building").rename(made / "manifest.json")
-        manifest = unpack.read_manifest(made / "manifest.json")
-        changed = unpack.changed_files(made, manifest)
+        manifest = contents.read_manifest(made / "manifest.json")
+        changed = contents.changed_files(made, manifest)
         if manifest["release"] != release or changed:
             raise CtlError(f"what was sent is not release {short(release)}: {', '.join(changed[:3])}. Deploy again")
         python = interpreter.tried(app, request.python, _unit_texts(app, made))

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -88,6 +87,8 @@ def main(name: str, words: list[str] | None = None) -> None:
     except Exception as failure:  # noqa: BLE001 (told, and the end)
         reason = disk.told(failure) if isinstance(failure, OSError) else str(failure)
         if not isinstance(failure, (CtlError, OSError)):
+            import traceback  # here, because nearly no run needs it
+
             # A fault of ours. Its place is told, and not by Python, which would show a text of the application's raw.
             reason = f"this is a bug in {name}ctl, please report it:\n{traceback.format_exc()}"
         if arguments.json:

@@ -8,7 +8,7 @@ import json
 import os
 from pathlib import Path
 
-from appctl import credentials, disk, interpreter, lock, tree, unpack
+from appctl import contents, credentials, disk, interpreter, lock, tree
 from appctl.app import App
 from appctl.process import CtlError
 
@@ -28,14 +28,14 @@ def why_not(app: App, release: str, thorough: bool = False) -> str:
             return f"{directory} is a link"
         if not directory.is_dir():
             return "it is not on this host"
-        manifest = unpack.read_manifest(directory / "manifest.json")
+        manifest = contents.read_manifest(directory / "manifest.json")
         if manifest["release"] != release:
             return f"its manifest is that of {manifest['release']}"
         memory = Memory(app)
         # One that was built by a version without seals has none.
         why = "" if tree.facts(directory) is None else tree.broken(directory)
         if not why and (thorough or not memory.knows(f"whole {release}", _mark(directory))):
-            changed = unpack.changed_files(directory, manifest)
+            changed = contents.changed_files(directory, manifest)
             if changed:
                 more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
                 why = f"{directory / changed[0]} differs from what was deployed{more}"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from appctl import complete, disk, history, systemd, unpack
+from appctl import complete, contents, disk, history, systemd
 from appctl.app import App
 from appctl.process import CtlError
 
@@ -33,7 +33,7 @@ def manifest(app: App, release: str) -> dict[str, Any]:
     """What a release was built from. Raises CtlError when no such release, or it cannot be read."""
     path = app.release(release) / "manifest.json"
     try:
-        found = json.loads(disk.read_bounded(path, unpack.MANIFEST_MAX))
+        found = json.loads(disk.read_bounded(path, contents.MANIFEST_MAX))
     except FileNotFoundError:
         known = ", ".join(short(name) for name in names(app)) or "none"
         raise CtlError(f"release {short(release)}: no such release on this host. Available: {known}") from None

@@ -1,7 +1,6 @@
 """Directories with many files: copied from what others could write, and compared with what they were when built."""
 
 import contextlib
-import ctypes
 import errno
 import itertools
 import json
@@ -192,6 +191,8 @@ def put(new: Path, place: Path) -> None:
     if not os.path.lexists(place):
         new.rename(place)
         return
+    import ctypes  # here, because only a build needs it
+
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(-100, os.fsencode(new), -100, os.fsencode(place), 2) == 0:  # AT_FDCWD, RENAME_EXCHANGE
         return
