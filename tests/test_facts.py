@@ -1,6 +1,7 @@
 """Facts that two programs or two languages have to know are equal in both."""
 
 import argparse
+import importlib
 import importlib.util
 import re
 from pathlib import Path
@@ -45,6 +46,15 @@ def module(path: str) -> ModuleType:
     loaded = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(loaded)
     return loaded
+
+
+def test_scenarios_know_the_modules_of_the_control_command() -> None:
+    for path in (*ROOT.glob("molecule/**/*.sh"), *ROOT.glob("molecule/**/*.py")):
+        text = path.read_text()
+        for name in re.findall(r"^from appctl import (\w+)$", text, re.MULTILINE):
+            known = importlib.import_module(f"appctl.{name}")
+            for used in re.findall(rf"\b{name}\.(\w+)", text):
+                assert hasattr(known, used), f"{path}: {name}.{used}"
 
 
 def test_playbook_and_control_command_have_the_same_paths() -> None:

@@ -29,12 +29,12 @@ import glob, json, os, sys
 sys.path.insert(0, max(glob.glob("/usr/local/lib/gunicorn_fastapi/ctl-*"), key=os.path.getmtime))
 from pathlib import Path
 
-from appctl import unpack
+from appctl import contents
 
 path = Path("manifest.json")
 manifest = json.loads(path.read_text())
 for name in manifest["files"]:
     if not Path(name).is_symlink():
-        manifest["files"][name] = unpack._digest(Path(name), sys.argv[1] if name.startswith(unpack.RENDERED) else "")
+        manifest["files"][name] = contents.digest_of(Path(name), sys.argv[1] if name.startswith(contents.RENDERED) else "")
 path.write_text(json.dumps(manifest))
 END

@@ -29,7 +29,7 @@ def changed_files(directory: Path, manifest: dict[str, Any]) -> list[str]:
             same = hashlib.sha256(b"").hexdigest() == digest
         else:
             try:
-                same = _digest(path, str(manifest["release"]) if name.startswith(RENDERED) else "") == digest
+                same = digest_of(path, str(manifest["release"]) if name.startswith(RENDERED) else "") == digest
             except OSError:
                 same = False
         if not same:
@@ -37,7 +37,7 @@ def changed_files(directory: Path, manifest: dict[str, Any]) -> list[str]:
     return found
 
 
-def _digest(path: Path, release: str) -> str:
+def digest_of(path: Path, release: str) -> str:
     """The digest of a file, with the words that stood for its release when it has one."""
     import hashlib
 
