@@ -12,6 +12,7 @@ from gunicorn_fastapi_controller import checks, inputs
 
 OPTIONS = variables.options()
 DEFAULTS: dict[str, Any] = {name: option["default"] for name, option in OPTIONS.items()}
+DEFAULTS["gunicorn_fastapi_log_quiet"] = [DEFAULTS["gunicorn_fastapi_health_path"]]  # as Ansible resolves it
 
 
 def problems(**values: object) -> list[str]:
@@ -35,7 +36,8 @@ def test_the_defaults_are_right() -> None:
 def test_each_check_has_a_case_that_it_refuses() -> None:
     """All at once, so that an operator corrects them at once."""
     found = problems(
-        name="Web App", app_module="main.py", health_path="healthz", health_host="a b", workers=0,
+        name="Web App", app_source="", app_module="main.py", requirements=" ", exclude=[""], include=["./dist"],
+        worker_class="sync", python="3.13", log_quiet=["readyz"], health_path="healthz", health_host="a b", workers=0,
         bind=["localhost:http"],
         socket_mode="rw", socket_user="www data", socket_group="",
         environment={"MY-KEY": "x"}, credentials={"../key": "x"}, egress=["db.example.com"],
@@ -106,7 +108,7 @@ def test_a_variable_that_has_no_form_is_refused_by_its_name(value: object) -> No
     )
 
 
-@pytest.mark.parametrize("workers", [0, "0", "-1", "1000", "two", "1.5", "", True])
+@pytest.mark.parametrize("workers", [0, "0", "-1", "1000", "two", "1.5", ""])
 def test_no_number_of_workers(workers: object) -> None:
     assert 'is neither "auto" nor a whole number from 1 to 999' in refused(workers=workers)
     assert problems(workers="auto") == problems(workers=2) == problems(workers="16") == []
@@ -160,6 +162,14 @@ def test_addresses_that_exclude_each_other_or_are_no_place_for_root(bind: list[s
 )
 def test_addresses_that_go_together(bind: list[str]) -> None:
     assert problems(bind=bind) == []
+
+
+@pytest.mark.parametrize("mode", [0o660, 0o640, 0o770, 660])
+def test_a_mode_that_yaml_has_made_a_number(mode: int) -> None:
+    """0660 without quotes is 432, which would be taken for a mode, too."""
+    assert f"{mode} is a number, and 0660 without quotes is another one to YAML. Give three octal" in refused(
+        socket_mode=mode
+    )
 
 
 @pytest.mark.parametrize("mode", ["0660", "660", "0666"])
@@ -219,7 +229,7 @@ def test_what_is_no_whole_number(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["backlog", "tasks_max", "worker_memory", "drain_timeout", "start_timeout", "header_max", "header_timeout"]
+    "name", ["backlog", "worker_memory", "drain_timeout", "start_timeout", "header_max", "header_timeout"]
 )
 def test_numbers_above_zero(name: str) -> None:
     for value in (0, -1, "0"):
@@ -243,6 +253,20 @@ def test_numbers_with_bounds_of_their_own() -> None:
 def test_no_amount_of_memory(value: str) -> None:
     assert "such as 512M or 2G" in refused(memory_max=value)
     assert problems(memory_max=536870912) == problems(memory_max="2G") == problems(memory_max="50%") == []
+
+
+@pytest.mark.parametrize("value", [512, "512", "63M", "65535K", str(64 * 2**20 - 1)])
+def test_memory_for_no_worker(value: object) -> None:
+    """It would end what serves: a change applies at once."""
+    assert "is less than one worker takes. Give at least 64M" in refused(memory_max=value)
+    for enough in ("64M", "65536K", str(64 * 2**20), "1G", "1T", "1%", ""):
+        assert problems(memory_max=enough) == []
+
+
+@pytest.mark.parametrize("value", [15, "1", 0, -1])
+def test_tasks_for_no_worker(value: object) -> None:
+    assert "is too few for two generations of a worker. Give at least 16." in refused(tasks_max=value)
+    assert problems(tasks_max="16") == []
 
 
 @pytest.mark.parametrize("value", ["1.5", 2, "0%", "%", "-5%"])

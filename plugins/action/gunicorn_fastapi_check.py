@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 # Part of a role, an action has no way to the role's library but this one.
@@ -24,14 +26,25 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
     TRANSFERS_FILES = False
     _requires_connection = False
 
+    def values(self, variables: dict[str, Any], names: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+        """The values of variables, and sentences about those that cannot be had: each by its name."""
+        values, problems = {}, []
+        for name in names:
+            try:
+                values[name] = self._templar.template({name: variables[name]}).get(name)  # omit leaves it out
+            except AnsibleError as error:
+                problems.append(f"{name}: its value cannot be had: {error}")
+        return values, problems
+
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         variables = task_vars or {}
         result: dict[str, Any] = super().run(tmp, variables)
         arguments = self._task.args
         specification = yaml.safe_load(Path(arguments["specification"]).read_text(encoding="utf-8"))
         options = specification["argument_specs"]["main"]["options"]
-        values = self._templar.template({name: variables[name] for name in options})
-        converted, problems = inputs.inputs_and_problems(values, options)
+        values, problems = self.values(variables, options)
+        converted, wrong = inputs.inputs_and_problems(values, {name: options[name] for name in values})
+        problems += wrong
         problems += checks.problems(converted)
         problems += inputs.unknown(list(variables), list(options))
         found = arguments.get("found")

@@ -72,9 +72,10 @@ def wrong_with_path(path: str, application: str) -> str:
 
 def socket_mode(inputs: Inputs) -> str:
     value = inputs["gunicorn_fastapi_socket_mode"]
-    if matches("0?[0-7]{3}", value):
+    if isinstance(value, str) and matches("0?[0-7]{3}", value):
         return ""
-    return f'gunicorn_fastapi_socket_mode: {shown(value)} is not a mode. Give three octal digits, such as "0660".'
+    why = "is a number, and 0660 without quotes is another one to YAML" if isinstance(value, int) else "is not a mode"
+    return f'gunicorn_fastapi_socket_mode: {shown(value)} {why}. Give three octal digits in quotes, such as "0660".'
 
 
 def owner(variable: str) -> Callable[[Inputs], str]:

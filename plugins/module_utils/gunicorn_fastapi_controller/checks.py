@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import addresses, settings
+from . import addresses, settings, texts
 from .environment import RESERVED, has_no_form
 from .environment import value as as_text
 from .inputs import matches, shown
@@ -26,6 +26,12 @@ AFTER_DRAIN = 3
 
 # The active release and the one to roll back to.
 LEAST_RELEASES = 2
+
+# Less would end what serves already: a main process and one worker of an application that does nothing take 50 MiB.
+LEAST_MEMORY = 64 * 1024 * 1024
+
+# Two generations of a main process and a worker with a thread, and the programs that start and ask them.
+LEAST_TASKS = 16
 
 
 def name(inputs: Inputs) -> str:
@@ -193,6 +199,15 @@ def websocket_memory_max(inputs: Inputs) -> str:
     )
 
 
+def tasks_max(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_tasks_max"]
+    if value >= LEAST_TASKS:
+        return ""
+    return (
+        f"gunicorn_fastapi_tasks_max: {value} is too few for two generations of a worker. Give at least {LEAST_TASKS}."
+    )
+
+
 def above_zero(variable: str) -> Callable[[Inputs], str]:
     """The check of a number that has to be above 0."""
 
@@ -205,9 +220,15 @@ def above_zero(variable: str) -> Callable[[Inputs], str]:
 
 def memory_max(inputs: Inputs) -> str:
     value = inputs["gunicorn_fastapi_memory_max"]
-    if matches("([1-9][0-9]*[KMGT]?|[1-9][0-9]?%|100%)?", value):
+    if not matches("([1-9][0-9]*[KMGT]?|[1-9][0-9]?%|100%)?", value):
+        return f"gunicorn_fastapi_memory_max: {shown(value)} must be an amount of memory, such as 512M or 2G."
+    if not value or value.endswith("%"):
         return ""
-    return f"gunicorn_fastapi_memory_max: {shown(value)} must be an amount of memory, such as 512M or 2G."
+    least, power = LEAST_MEMORY, "KMGT".find(value[-1]) + 1
+    if int(value.rstrip("KMGT")) * 1024**power >= least:
+        return ""
+    what = shown(value) if power else f"{value} is bytes, and that"
+    return f"gunicorn_fastapi_memory_max: {what} is less than one worker takes. Give at least 64M, such as 512M."
 
 
 def cpu_quota(inputs: Inputs) -> str:
@@ -240,7 +261,14 @@ def wheelhouse(inputs: Inputs) -> str:
 
 CHECKS: tuple[Callable[[Inputs], str], ...] = (
     name,
+    texts.path("gunicorn_fastapi_app_source", "/home/me/shop"),
     app_module,
+    texts.path("gunicorn_fastapi_requirements", "requirements.txt"),
+    texts.patterns("gunicorn_fastapi_exclude", texts.fits_no_name),
+    texts.patterns("gunicorn_fastapi_include", texts.fits_no_path),
+    texts.log_quiet,
+    texts.worker_class,
+    texts.python,
     health_path,
     health_host,
     workers,
@@ -265,7 +293,7 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     above_zero("gunicorn_fastapi_start_timeout"),
     above_zero("gunicorn_fastapi_lock_wait"),
     above_zero("gunicorn_fastapi_backlog"),
-    above_zero("gunicorn_fastapi_tasks_max"),
+    tasks_max,
     above_zero("gunicorn_fastapi_worker_memory"),
     memory_max,
     cpu_quota,

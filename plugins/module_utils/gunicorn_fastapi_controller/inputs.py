@@ -41,8 +41,8 @@ def to_bool(value: object) -> bool:
 
 
 def to_str(value: object) -> str:
-    """A text; numbers and truth values as they are written."""
-    if isinstance(value, (str, int, float)):
+    """A text, also a whole number. Nobody knows any more how the rest was written that YAML reads (on, 3.10)."""
+    if isinstance(value, (str, int)) and not isinstance(value, bool):
         return str(value)
     raise ValueError
 
@@ -72,8 +72,8 @@ def to_raw(value: object) -> object:
 KINDS: dict[str, tuple[Callable[[Any], object], str]] = {
     "int": (to_int, "a whole number"),
     "bool": (to_bool, "true or false"),
-    "str": (to_str, "a text"),
-    "list": (to_list, "a list"),
+    "str": (to_str, "a text, which needs quotes in YAML"),
+    "list": (to_list, "a list of texts, which need quotes in YAML"),
     "dict": (to_dict, "a mapping"),
     "raw": (to_raw, "a value"),
 }

@@ -1,0 +1,96 @@
+"""What is wrong with texts that have hardly a form: they would pass as they are, and fail late or do nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .inputs import matches, shown
+
+Inputs = Mapping[str, Any]
+
+# gunicorn's own names of worker classes that know no ASGI.
+WSGI_WORKERS = ("sync", "gthread", "gevent", "gevent_wsgi", "gevent_pywsgi", "eventlet", "tornado")
+
+
+def is_clean(value: str) -> bool:
+    """Whether a text is there, without spaces around it and without characters that nobody sees."""
+    return bool(value) and value == value.strip() and value.isprintable()
+
+
+def path(variable: str, example: str) -> Callable[[Inputs], str]:
+    """The check of a path on the controller."""
+
+    def check(inputs: Inputs) -> str:
+        value = inputs[variable]
+        return "" if is_clean(value) else f"{variable}: {shown(value)} is not a path. Give one such as {example}."
+
+    return check
+
+
+def worker_class(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_worker_class"]
+    if value in WSGI_WORKERS:
+        return (
+            f"gunicorn_fastapi_worker_class: {shown(value)} is for WSGI, and an ASGI application needs a worker class "
+            "for ASGI. Remove the variable for the role's own."
+        )
+    part = r"[A-Za-z_]\w*"
+    if matches(rf"asgi|egg:[\w.#-]+|{part}(\.{part})+", value):
+        return ""
+    return (
+        f"gunicorn_fastapi_worker_class: {shown(value)} is not of the form MODULE.CLASS, such as "
+        "my_worker.MyWorker. Remove the variable for the role's own."
+    )
+
+
+def python(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_python"]
+    if is_clean(value) and matches(r"[A-Za-z][\w.+-]*|(/[^/]+)+", value):
+        return ""
+    return (
+        f"gunicorn_fastapi_python: {shown(value)} is neither the name of a program nor an absolute path. Give one such "
+        "as python3.13 or /usr/local/bin/python3.13."
+    )
+
+
+def patterns(variable: str, reason: Callable[[str], str]) -> Callable[[Inputs], str]:
+    """The check of a list of patterns. `reason` says why a pattern can fit nothing."""
+
+    def check(inputs: Inputs) -> str:
+        for value in inputs[variable]:
+            if not is_clean(value):
+                return (
+                    f"{variable}: {shown(value)} is no pattern: it is empty, or has a space or what nobody sees in it."
+                )
+            if why := reason(value):
+                return f"{variable}: {shown(value)} {why}."
+        return ""
+
+    return check
+
+
+def fits_no_name(pattern: str) -> str:
+    """Patterns of `exclude` are compared with the names of files and directories."""
+    if "/" not in pattern:
+        return ""
+    return "has a slash, and what is compared with it is a name. Give a name alone, or put the path into .dockerignore"
+
+
+def fits_no_path(pattern: str) -> str:
+    """Patterns of `include` are compared with paths from the top of the source."""
+    of_path = pattern.removeprefix("!")
+    if of_path.startswith(("./", "../")) or of_path in (".", "..", "/", ""):
+        return "fits no path, which begins at the top of the source. Write it as in static/dist"
+    return ""
+
+
+def log_quiet(inputs: Inputs) -> str:
+    variable = "gunicorn_fastapi_log_quiet"
+
+    def fits_no_request(pattern: str) -> str:
+        if pattern.startswith(("/", "*", "?", "[")) or pattern == inputs["gunicorn_fastapi_health_path"]:
+            return ""
+        return "fits no request, because a path begins with a slash. Put one before it"
+
+    return patterns(variable, fits_no_request)(inputs)
