@@ -118,3 +118,22 @@ def test_the_first_error_comes_with_what_to_do(host: Host, monkeypatch: pytest.M
         "(possibly blocked by the sandbox"
     )
     assert "ReadWritePaths=" in told
+
+
+EXITED = "2026-11-30 10:00:00,000 - ERROR - gunicorn.error - Worker (pid:7) exited with code 7."
+
+
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        ([EXITED, EXITED], f"2 errors logged, the first: {EXITED}"),
+        ([EXITED, "Traceback (most recent call last):\nKeyError: 7"], "2 errors logged, the first: KeyError: 7"),
+    ],
+)
+def test_workers_that_end_without_a_word_are_the_first_error(
+    host: Host, monkeypatch: pytest.MonkeyPatch, errors: list[str], told: str
+) -> None:
+    """What only follows from something else is told where nothing else is."""
+    monkeypatch.setattr(journal, "entries", lambda *_, **__: [{"MESSAGE": text, "PRIORITY": "3"} for text in errors])
+    monkeypatch.setattr(watch, "invocation", lambda *_: "abc")
+    assert watch.trouble(host, None).words() == told

@@ -5,6 +5,7 @@ import re
 import select
 import socket
 import time
+import urllib.parse
 from pathlib import Path
 
 from appctl.text import visible
@@ -149,19 +150,36 @@ def likely_cause(status: int, location: str, path: str, host: str) -> str:
             "Set gunicorn_fastapi_health_host to one that it does"
         )
     if 300 <= status < 400:
-        scheme, separator, rest = location.partition("://")
-        target, _, where = rest.partition("/") if separator else (name, "", location.lstrip("/"))
-        if scheme.lower() == "https" and name == host:
-            return f"The application requires HTTPS. Set gunicorn_fastapi_health_host: https://{target or name}"
-        if f"/{where}" != path and f"/{where}".rstrip("/") == path.rstrip("/"):
-            return f"The path is /{where}. Set gunicorn_fastapi_health_path to it"
-        if separator and target != name:
-            return f"The application redirects to the host {target}. Set gunicorn_fastapi_health_host to it"
-        return "Possibly the path requires authentication. Set gunicorn_fastapi_health_path to one without"
+        return redirected(location, path, host)
     causes = {
         401: "The path requires authentication. Set gunicorn_fastapi_health_path to one without",
         403: "The path requires authentication. Set gunicorn_fastapi_health_path to one without",
         404: "The application does not have this path. Set gunicorn_fastapi_health_path to one that it has",
         405: "The path does not accept GET. Set gunicorn_fastapi_health_path to one that does",
+        429: "The application limits the rate of this path too. Leave the health path out of the limit",
     }
     return causes.get(status, "")
+
+
+def redirected(location: str, path: str, host: str) -> str:
+    """Why an application may send the request elsewhere, and what to do."""
+    name = host.removeprefix("https://")
+    asked = urllib.parse.urlsplit(f"{'http' if name == host else 'https'}://{name}{path}")
+    try:
+        target = urllib.parse.urlsplit(urllib.parse.urljoin(asked.geturl(), location))
+    except ValueError:
+        target = asked
+    if not location or target.path.rstrip("/") != asked.path.rstrip("/"):
+        return "Possibly the path requires authentication. Set gunicorn_fastapi_health_path to one without"
+    if (target.scheme, asked.scheme) == ("https", "http"):
+        return f"The application requires HTTPS. Set gunicorn_fastapi_health_host: https://{target.netloc}"
+    if target.netloc != name:
+        return f"The application redirects to the host {target.netloc}. Set gunicorn_fastapi_health_host to it"
+    if target.path != asked.path:
+        return f"The path is {target.path}. Set gunicorn_fastapi_health_path to it"
+    if target.scheme == "http" != asked.scheme:
+        return f"The application redirects to HTTP. Set gunicorn_fastapi_health_host: {name}"
+    return (
+        "The application redirects to what was asked for. Possibly it knows HTTPS by another header than "
+        "X-Forwarded-Proto: have it heed that one, or set gunicorn_fastapi_health_path to one that it answers at once"
+    )

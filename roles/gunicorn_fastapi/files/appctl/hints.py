@@ -13,9 +13,14 @@ LONG = 1000
 DENIED = r"\[?Errno (1|13)\b|not permitted|[Dd]enied"
 ABSENT = r"\[?Errno (1|2|13)\b|not permitted|[Dd]enied|No such file|NoSuch"
 FAMILY = r"\[?Errno 97\b|Address family not supported"
-HOST_PROC = r"/proc/(?!self\b|thread-self\b|[0-9])[a-z]"
+EPERM = r"\[?Errno 1\b|not permitted"
+ABSENT_ALONE = r"\[?Errno 2\b|No such file"
+HOST_PROC = r"/proc/(1/|(?!self\b|thread-self\b)[a-z])"
+BUS = "it hides the system bus, because systemd listens there"
 NAMESPACES = "it allows no namespaces, and browsers want some for a sandbox of their own. Start them with --no-sandbox"
 EDIT = "`systemctl edit NAME`, [Service] "
+
+TMP = f"its /tmp and /var/tmp are its own and begin empty. Use a file elsewhere, or the host's: {EDIT}PrivateTmp=no"
 
 
 class Hint:
@@ -39,14 +44,14 @@ HINTS = (
     Hint(
         rf"{DENIED}|SystemError|MemoryError",
         "compilers at run time write memory and execute it. Set gunicorn_fastapi_executable_memory: true",
-        around=r"numba|llvmlite|cffi|/jit|_jit",
+        around=r"numba|llvmlite|cffi|/jit|_jit|PROT_EXEC",
     ),
     Hint(
         HOST_PROC,
         "of /proc it shows the application's own processes only. Set gunicorn_fastapi_proc: visible",
     ),
     Hint(
-        rf"{DENIED}|AccessDenied",
+        rf"{DENIED}|AccessDenied|not allowed to raise",
         "it leaves priorities, CPUs and limits to systemd, which sets them by Nice=, CPUAffinity= or LimitNOFILE=. "
         f"For the call itself: {EDIT}SystemCallFilter=@resources",
         around=r"\bnice\b|sched_set|setpriority|cpu_affinity|ionice|ioprio_set|mempolicy|\bmbind\b|[sp]r?limit\(|rlimit",
@@ -71,9 +76,15 @@ HINTS = (
         f"it hides /home and /root. Put the file into /var/lib/NAME, or open them: {EDIT}ProtectHome=read-only",
     ),
     Hint(
-        rf"({ABSENT}).{{0,300}}['\" ]/dev/(?!shm|null|zero|full|u?random|fd|std|log|tty)",
+        rf"({ABSENT}).{{0,300}}['\" ]/dev/"
+        r"(?!(shm|null|zero|full|u?random|fd|std(in|out|err)|log|tty|pts|ptmx)\b)",
         f"it hides devices. {EDIT}PrivateDevices=no DeviceAllow=/dev/the-device",
     ),
+    Hint(
+        rf"({ABSENT_ALONE}).{{0,300}}['\" ]/(var/)?tmp/",
+        TMP,
+    ),
+    Hint(ABSENT_ALONE, TMP, around=r"(connect|connection)\(.{0,200}['\"]/(var/)?tmp/|socket \"/(var/)?tmp/"),
     Hint(
         FAMILY,
         "it allows AF_UNIX, and AF_INET and AF_INET6 unless gunicorn_fastapi_egress is []. "
@@ -82,15 +93,34 @@ HINTS = (
     Hint(r"No usable sandbox|(\b[Nn]amespace|unshare|setns).{0,300}not permitted", NAMESPACES),
     Hint(DENIED, NAMESPACES, around=r"\b(unshare|setns)\("),
     Hint(
-        r"no new privileges|effective uid is not 0|must be setuid",
+        r"no new privileges|effective uid is not 0|must be setuid|[Cc]ommand .{0,20}\b(sudo|su|doas|pkexec)\b",
         "no program can become another user in it, neither sudo nor any that is setuid",
     ),
     Hint(
-        r"system_bus_socket|org\.freedesktop",
-        "it hides the system bus, because systemd listens there",
+        EPERM,
+        "it has one user, NAME, which can neither become another one nor give files away. Have the application not try",
+        around=r"\b[lf]?chown\(|\bset(res|re|e)?[ug]id\(|\b(set|init)groups\(|\bchroot\(",
     ),
     Hint(
-        r"\[?Errno 1\b|not permitted",
+        EPERM,
+        f"it allows no set-user-ID and set-group-ID bits. {EDIT}RestrictSUIDSGID=no",
+        around=r"\b(f|l)?chmod\(|copymode|copystat|\bmkdir\(|makedirs\(|extractall",
+    ),
+    Hint(
+        DENIED,
+        f"raw sockets need a capability. {EDIT}PrivateUsers=no CapabilityBoundingSet=CAP_NET_RAW "
+        "AmbientCapabilities=CAP_NET_RAW",
+        around=r"SOCK_RAW|scapy|icmp",
+    ),
+    Hint(r"system_bus_socket|org\.freedesktop|connect to .{0,20}\bbus\b", BUS),
+    Hint(DENIED, BUS, around=r"system_bus_socket|[/.]s?d?_?dbus|systemctl|hostnamectl|timedatectl"),
+    Hint(
+        r"\[?Errno 13\b",
+        "it can open no port below 1024. systemd opens those of gunicorn_fastapi_bind; give another one a higher port",
+        around=r"\.bind\(|bind on address|create_server\(|start_server\(|HTTPServer\(",
+    ),
+    Hint(
+        EPERM,
         "gunicorn_fastapi_egress may not have that address, and what it does not have is not permitted",
         around=r"\bconnect|getaddrinfo|sendto\(|httpx|aiohttp|asyncpg|psycopg|redis|requests/",
     ),

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from appctl import journal, reason
@@ -9,6 +10,7 @@ from appctl.app import CANDIDATE, App
 from appctl.counting import Requests
 from appctl.disk import read_bounded
 from appctl.hints import sandbox_hint
+from appctl.journal import Record
 
 RECORDS = 2000
 """Records that are looked at, the latest ones."""
@@ -48,9 +50,18 @@ def trouble(app: App, requests: Requests | None, since: float = 0) -> Trouble:
         entry for entry in journal.entries(*runs, *ERRORS, lines=RECORDS, since=since) if not reason.is_ours(entry)
     ]
     errors = [entry for entry in errors if not reason.access_status(reason.readable(entry))]
-    lines = reason.lines_of(errors[:1])
-    first = reason.reason_in(lines)
+    first, lines = telling(errors)
     return Trouble(failed, len(errors), f"{first}{sandbox_hint(first, lines, app.name)}")
+
+
+def telling(errors: Sequence[Record]) -> tuple[str, list[str]]:
+    """The first reason that records tell, and the lines of its record; where all tell consequences, the first one."""
+    for entry in errors:
+        lines = reason.lines_of([entry])
+        if first := reason.reason_in(lines):
+            return first, lines
+    lines = reason.lines_of(errors[:1])
+    return "".join(lines[:1]), lines
 
 
 def units(app: App) -> tuple[str, str]:
