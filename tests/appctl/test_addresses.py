@@ -305,6 +305,28 @@ def test_a_path_that_is_something_else_is_refused(app: App, tmp_path: Path) -> N
         Change(app, wanted(str(tmp_path / "file"))).check()
 
 
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("/etc/passwd/shop.sock", "Not a directory"),
+        ("/etc/passwd/below/shop.sock", "Not a directory"),
+        ("/proc/shop.sock", "/proc: "),
+        ("/sys/kernel/shop/shop.sock", "/sys/kernel: "),
+    ],
+)
+def test_a_path_where_no_socket_can_be_is_refused(app: App, path: str, why: str) -> None:
+    with pytest.raises(
+        CtlError, match=rf"gunicorn_fastapi_bind: {path} cannot be opened: .*{why}.* Choose another path"
+    ):
+        Change(app, wanted(path)).check()
+
+
+def test_a_path_is_tried_and_left_as_it_was(app: App, tmp_path: Path) -> None:
+    Change(app, wanted(f"{tmp_path}/a/b/shop.sock")).check()
+    Change(app, wanted(f"{tmp_path}/shop.sock")).check()
+    assert not [path for path in tmp_path.iterdir() if path.is_socket() or path.name == "a"]
+
+
 def test_an_owner_that_is_not_there_is_refused(app: App) -> None:
     with pytest.raises(
         CtlError, match=r"gunicorn_fastapi_socket_user, .*: .*nobody_has_this.* Install the proxy first"

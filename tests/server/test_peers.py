@@ -1,112 +1,81 @@
-"""Who is at the other end: in the access lines, in ``request.client`` and for ``forwarded_allow_ips``."""
+"""Who a client is, whatever socket it came by and whatever a proxy has forwarded."""
 
+import asyncio
 import socket
-import struct
-from collections.abc import Mapping
-from contextlib import closing
-from http.client import HTTPConnection
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from servers import PATIENCE
-from services import Service, UnixConnection
-from wires import Witness, Worker, run, until
-
-WHO = """
-async def app(scope, receive, send):
-    if scope["type"] != "http":
-        return
-    body = f"{scope['client']} {scope['scheme']}".encode()
-    headers = [(b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-"""
-
-FORWARDED = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
+from gunicorn_fastapi import peers, upstream
+from gunicorn_fastapi.hooks import Hooks
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 
-def asked(connection: HTTPConnection, headers: Mapping[str, str] = FORWARDED) -> str:
-    """What the application saw of a request."""
-    with closing(connection):
-        connection.request("GET", "/who", headers=dict(headers))
-        return connection.getresponse().read().decode()
+def client(forwarded: str, trusted: list[str]) -> Any:
+    """Who the application sees behind 127.0.0.1."""
+    seen = []
+
+    async def application(scope: Any, _receive: Any, _send: Any) -> None:
+        seen.append(scope["client"])
+
+    middleware = ProxyHeadersMiddleware(application, trusted)
+    upstream.translate_forwarded(middleware, peers.unmapped)
+    headers = [(b"x-forwarded-for", forwarded.encode())]
+    scope: Any = {"type": "http", "headers": headers, "client": ("127.0.0.1", 7), "scheme": "http"}
+    call: Any = middleware(scope, None, None)  # type: ignore[arg-type]
+    asyncio.run(call)
+    return seen[0][0]
 
 
-@pytest.fixture
-def by_ipv4(service: Service) -> HTTPConnection:
-    """A client of IPv4 that comes by a socket for both families."""
-    service.public.close()
-    service.public = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
-    return HTTPConnection("127.0.0.1", service.public.getsockname()[1], timeout=PATIENCE)
+@pytest.mark.parametrize(
+    ("forwarded", "is_"),
+    [
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("::FFFF:203.0.113.9", "203.0.113.9"),
+        ("203.0.113.9, ::ffff:127.0.0.1", "203.0.113.9"),
+        ("203.0.113.9, ::ffff:10.0.0.7, 127.0.0.1", "203.0.113.9"),
+        ("198.51.100.1, ::ffff:203.0.113.9", "203.0.113.9"),
+        ("2001:db8::ffff:192.0.2.1", "2001:db8::ffff:192.0.2.1"),
+        ("::ffff:x", "::ffff:x"),
+        ("2001:db8::5", "2001:db8::5"),
+    ],
+)
+def test_what_a_proxy_forwards_is_an_address_of_ipv4_where_it_is_one(forwarded: str, is_: str) -> None:
+    assert client(forwarded, ["127.0.0.1", "10.0.0.7"]) == is_
 
 
-@pytest.fixture
-def by_path(service: Service) -> HTTPConnection:
-    """A client of a public unix socket."""
-    service.public.close()
-    service.public = socket.socket(socket.AF_UNIX)
-    path = str(service.directory / "shop.sock")
-    service.public.bind(path)
-    service.public.listen()
-    return UnixConnection(path)
+@pytest.mark.parametrize(
+    "text", ["::ffff:1.2.3.4", "::ffff:1.2.3.4.5", "::ffff:1234.2.3.4", "1::ffff:1.2.3.4", "::ffff:1:2"]
+)
+def test_only_an_address_is_one(text: str) -> None:
+    assert peers.unmapped(text) == ("1.2.3.4" if text == "::ffff:1.2.3.4" else text)
 
 
-@pytest.mark.parametrize("trusted", ["127.0.0.1", "10.0.0.1,127.0.0.0/8"])
-def test_a_proxy_of_ipv4_is_believed_on_a_socket_of_both_families(
-    service: Service, by_ipv4: HTTPConnection, trusted: str
-) -> None:
-    server = service.start(WHO, workers=1, settings={"forwarded_allow_ips": trusted})
-    server.wait_for("Started server")
-    assert asked(by_ipv4) == "('203.0.113.9', 0) https"
-    server.wait_for('203.0.113.9:0 - "GET /who')
-    server.stop()
+def test_an_application_without_the_middleware_is_left_alone() -> None:
+    upstream.translate_forwarded(object(), peers.unmapped)
 
 
-def test_an_address_of_ipv4_is_written_as_one(service: Service, by_ipv4: HTTPConnection) -> None:
-    server = service.start(WHO, workers=1, settings={"forwarded_allow_ips": "10.0.0.1"})
-    server.wait_for("Started server")
-    assert asked(by_ipv4).startswith("('127.0.0.1', ")
-    server.wait_for('"GET /who')
-    assert "ffff" not in server.output
-    server.stop()
+@pytest.mark.parametrize(
+    ("peer", "is_"),
+    [
+        (("::ffff:10.0.0.5", 7), ("10.0.0.5", 7)),
+        (("::ffff:a00:5", 7), ("::ffff:a00:5", 7)),
+        (("::1", 7), ("::1", 7)),
+        (("10.0.0.5", 7), ("10.0.0.5", 7)),
+    ],
+)
+def test_a_peer_of_a_socket_for_both_families(peer: Any, is_: Any) -> None:
+    assert peers.named(peer, None) == is_
 
 
-@pytest.mark.parametrize("trusted", ["unix", "*", "10.0.0.1, unix"])
-def test_a_proxy_on_a_unix_socket_is_believed_where_it_is_named(
-    service: Service, by_path: HTTPConnection, trusted: str
-) -> None:
-    server = service.start(WHO, workers=1, settings={"forwarded_allow_ips": trusted})
-    server.wait_for("Started server")
-    assert asked(by_path) == "('203.0.113.9', 0) https"
-    server.wait_for('203.0.113.9:0 - "GET /who')
-    server.stop()
+def test_a_peer_without_a_name() -> None:
+    with socket.socket(socket.AF_UNIX) as unix, socket.socket() as tcp:
+        for endpoint, is_ in ((unix, peers.UNIX), (tcp, None), (None, None)):
+            transport = SimpleNamespace(get_extra_info=lambda _, endpoint=endpoint: endpoint)
+            assert peers.named(None, transport) == is_
 
 
-def test_a_peer_on_a_unix_socket_has_a_name(service: Service, by_path: HTTPConnection) -> None:
-    server = service.start(WHO, workers=1, settings={"forwarded_allow_ips": "10.0.0.1"})
-    server.wait_for("Started server")
-    assert asked(by_path) == "('unix', 0) http"
-    server.wait_for('unix:0 - "GET /who')
-    server.stop()
-
-
-def test_nobody_is_believed_on_another_socket_for_that(service: Service) -> None:
-    server = service.start(WHO, workers=1, settings={"forwarded_allow_ips": "unix"})
-    server.wait_for("Started server")
-    assert asked(service.connection()).startswith("('127.0.0.1', ")
-    server.stop()
-
-
-def test_who_has_left_before_it_is_looked_at_has_its_name() -> None:
-    """Whoever is reset at once: an application that asks for its address would fail with a traceback."""
-
-    async def test() -> None:
-        worker = Worker(witness := Witness())
-        with socket.create_connection(worker.address()) as client:
-            name = client.getsockname()
-            client.sendall(b"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 9\r\n\r\nabc")
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        async with worker:
-            await until(lambda: witness.left, "it was asked, and told that nobody is there")
-            assert [scope["client"] for scope in witness.scopes] == [name]
-
-    run(test())
+@pytest.mark.parametrize("given", ["::ffff:10.0.0.5, ::1", ["::ffff:10.0.0.5", "::1"]])
+def test_a_proxy_is_trusted_however_its_address_is_written(given: Any) -> None:
+    assert Hooks("shop", "r").settings({"forwarded_allow_ips": given})["forwarded_allow_ips"] == "10.0.0.5,::1"
+    assert "forwarded_allow_ips" not in Hooks("shop", "r").settings({})

@@ -41,6 +41,7 @@ def try_to_open(address: Address) -> None:
             with socket.socket(socket.AF_UNIX) as client:
                 if client.connect_ex(address.text) == 0:
                     raise OSError(98, "somebody else answers there")
+            try_to_place(path)
             return
         six = ":" in address.host
         with socket.socket(socket.AF_INET6 if six else socket.AF_INET) as probe:
@@ -52,6 +53,21 @@ def try_to_open(address: Address) -> None:
     except OSError as error:
         who = f"See who has it: ss -ltnp 'sport = :{address.port}'" if address.host else "Choose another path"
         raise CtlError(f"gunicorn_fastapi_bind: {address.text} cannot be opened: {error.strerror}. {who}") from None
+
+
+def try_to_place(path: Path) -> None:
+    """Make a socket where systemd is to make one, and the directories before it, and remove it. Raises OSError."""
+    there = next(parent for parent in path.parents if os.path.lexists(parent))
+    directory = os.open(there, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        trial = f"/proc/self/fd/{directory}/.{path.name[:32]}.{os.getpid()}"
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(trial)
+        Path(trial).unlink()
+    except OSError as error:
+        raise OSError(error.errno, f"{there}: {error.strerror}") from error
+    finally:
+        os.close(directory)
 
 
 class Change:

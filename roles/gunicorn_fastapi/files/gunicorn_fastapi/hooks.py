@@ -95,8 +95,10 @@ class Hooks:
         """The settings without the word for peers on unix sockets, which gunicorn would refuse; uvicorn gets it."""
         trusted = users.get("forwarded_allow_ips", "")
         names = [name.strip() for name in trusted.split(",")] if isinstance(trusted, str) else list(trusted)
+        # As peers are called, whatever socket they came by.
+        names = [peers.unmapped(name) for name in names]
         if peers.UNIX[0] not in names:
-            return users
+            return {**users, "forwarded_allow_ips": ",".join(names)} if "forwarded_allow_ips" in users else users
         DrainingUvicornWorker.CONFIG_KWARGS = {**DrainingUvicornWorker.CONFIG_KWARGS, "forwarded_allow_ips": names}
         return {**users, "forwarded_allow_ips": ",".join(name for name in names if name != peers.UNIX[0])}
 

@@ -1,13 +1,19 @@
 """Who is at the other end of a connection, as logs, the application and ``forwarded_allow_ips`` have it."""
 
+import re
 import socket
 from typing import Any
 
 UNIX = ("unix", 0)
 """Whoever comes by a unix socket: such a peer has no address."""
 
-MAPPED = "::ffff:"
-"""How the kernel writes an address of IPv4 that came by a socket of IPv6."""
+MAPPED = re.compile(r"(?<![0-9a-f:])::ffff:(?=\d{1,3}(\.\d{1,3}){3}(?![\d.]))", re.IGNORECASE | re.ASCII)
+"""How the kernel, and proxies after it, write an address of IPv4 that came by a socket of IPv6."""
+
+
+def unmapped(text: str) -> str:
+    """A text with its addresses of IPv4 as such: an address, or a list of them as proxies forward it."""
+    return MAPPED.sub("", text)
 
 
 def named(client: Any, transport: Any) -> Any:
@@ -16,4 +22,4 @@ def named(client: Any, transport: Any) -> Any:
         endpoint = transport.get_extra_info("socket")
         return UNIX if endpoint is not None and endpoint.family == socket.AF_UNIX else None
     host, port = client
-    return (host[len(MAPPED) :], port) if host.startswith(MAPPED) and "." in host else client
+    return unmapped(host), port

@@ -5,6 +5,7 @@
 
 import asyncio
 import fcntl
+import functools
 import inspect
 import termios
 from collections.abc import Callable, Collection
@@ -16,6 +17,7 @@ from gunicorn import systemd  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.config import KNOWN_SETTINGS  # type: ignore[import-untyped]
 from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http import httptools_impl
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
@@ -49,6 +51,24 @@ def settings() -> dict[str, Any]:
 def is_hook(name: str) -> bool:
     """Whether a setting is a function that gunicorn calls to tell something. ``ssl_context`` is asked for something."""
     return settings()[name].section in ("Server Hooks", "Dirty Arbiter Hooks") and name != "ssl_context"
+
+
+def translate_forwarded(application: Any, translate: Callable[[str], str]) -> None:
+    """Have uvicorn take what a trusted proxy forwards in X-Forwarded-For as ``translate`` gives it.
+
+    The middleware is the outermost that uvicorn adds, if any. Versions differ in which object and method finds the
+    client, and whether it gets a text or a list of them.
+    """
+    if not isinstance(application, ProxyHeadersMiddleware):
+        return
+    for owner in (application, application.trusted_hosts):
+        for name in ("get_trusted_client_address", "get_trusted_client_host"):
+            if find := getattr(owner, name, None):
+                setattr(owner, name, functools.partial(_translated, find, translate))
+
+
+def _translated(find: Callable[[Any], Any], translate: Callable[[str], str], forwarded: Any) -> Any:
+    return find(translate(forwarded) if isinstance(forwarded, str) else [translate(host) for host in forwarded])
 
 
 # --- gunicorn's master ------------------------------------------------------------------------------

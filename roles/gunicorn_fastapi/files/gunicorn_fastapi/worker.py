@@ -20,7 +20,7 @@ from typing import Any
 
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
-from gunicorn_fastapi import endings, trial, upstream
+from gunicorn_fastapi import endings, peers, trial, upstream
 from gunicorn_fastapi.guard import Guard
 from gunicorn_fastapi.last_words import LastWords
 from gunicorn_fastapi.log import Kept, RequestContext
@@ -99,6 +99,7 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         """
         self.config.app = self.wsgi
         self.config.load()
+        upstream.translate_forwarded(self.config.loaded_app, peers.unmapped)
         self.config.loaded_app = RequestContext(
             self.config.loaded_app, self.shares.counts.count, self.kept.put_back, self.last_words
         )
