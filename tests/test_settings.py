@@ -72,6 +72,13 @@ def test_settings_with_variables_of_their_own_name_them() -> None:
         assert f"set gunicorn_fastapi_{name} instead" in said
 
 
+@pytest.mark.parametrize("name", settings.ZEROS)
+@pytest.mark.parametrize("zero", [0, "0"])
+def test_what_would_leave_no_client_is_refused(name: str, zero: object) -> None:
+    """The preflight would pass: who asks there has room of its own."""
+    assert f'"{name}": 0 would refuse every client' in refused(gunicorn_settings={name: zero})
+
+
 def test_all_others_are_allowed() -> None:
     """None of gunicorn's settings is ignored without a word because nobody has thought of it."""
     assert problems(gunicorn_settings=ALLOWED) == []
@@ -83,7 +90,8 @@ def test_all_others_are_allowed() -> None:
 
 
 def test_each_reason_belongs_to_an_option_that_uvicorn_has() -> None:
-    assert settings.UVICORN.keys() | settings.VALUES.keys() <= inspect.signature(uvicorn.Config).parameters.keys()
+    options = inspect.signature(uvicorn.Config).parameters.keys()
+    assert {*settings.UVICORN, *settings.VALUES, *settings.SWITCHES, *settings.SECONDS} <= options
 
 
 @pytest.mark.parametrize("name", settings.UVICORN)
@@ -96,6 +104,24 @@ def test_what_the_role_decides_for_uvicorn_is_refused(name: str) -> None:
     ("option", "said"),
     [
         ({"http": "h11"}, '"http": "h11" must be one of auto, httptools'),
+        ({"lifespan": False}, '"lifespan": false must be one of auto, on, off, in quotes'),
+        ({"lifespan": "maybe"}, '"lifespan": "maybe" must be one of auto, on, off.'),
+        ({"interface": "cgi"}, "must be one of auto, asgi3, asgi2, wsgi"),
+        ({"server_header": "no"}, '"server_header": "no" must be true or false'),
+        ({"date_header": 0}, "must be true or false"),
+        ({"ws_per_message_deflate": "false"}, "must be true or false"),
+        ({"reset_contextvars": None}, "must be true or false"),
+        ({"ws_ping_interval": "20"}, '"ws_ping_interval": "20" must be a number of seconds above 0, or null'),
+        ({"ws_ping_interval": 0}, "must be a number of seconds above 0"),
+        ({"ws_ping_timeout": -1}, "must be a number of seconds above 0"),
+        ({"ws_ping_timeout": True}, "must be a number of seconds above 0"),
+        ({"loop": 3}, '"loop": 3 must be a name'),
+        ({"headers": "x-a: b"}, "must be a list of pairs"),
+        ({"headers": {"x-a": "b"}}, "must be a list of pairs"),
+        ({"headers": [["x-a", 1]]}, "must be a list of pairs"),
+        ({"headers": [["x a", "b"]]}, "must be a list of pairs"),
+        ({"headers": [["x-a", "b\r\nx-c: d"]]}, "must be a list of pairs"),
+        ({"headers": [["Content-Length", "5"]]}, "the server sets connection, content-length"),
         ({"ws": "wsproto"}, '"ws": "wsproto" must be one of auto, none'),
         ({"ws": None}, '"ws": null must be one of auto, none'),
         ({"root_path": "shop"}, '"root_path": "shop" is not a path prefix'),

@@ -37,6 +37,18 @@ def on_exit(server): print("HOOK on_exit", flush=True); raise ValueError("mine")
 def too_many(server, worker, more): pass
 """
 
+DEFERRED = """
+import functools
+class Later:
+    async def __call__(self, server, worker): pass
+async def plain(server, worker): pass
+async def asynchronous(server, worker): yield
+def generator(server, worker): yield
+def bound(tag, server, worker): pass
+async def tagged(tag, server, worker): pass
+later, partial, of_later = Later(), functools.partial(tagged, 1), functools.partial(Later().__call__)
+"""
+
 # The first worker boots, the others wait for a file.
 SECOND_WAITS = """
 import asyncio, os
@@ -190,6 +202,28 @@ def test_a_hook_that_is_none_is_refused(
         Hooks("shop", "r").settings({"post_fork": hook})
     assert reason in str(refused.value)
     monkeypatch.delitem(sys.modules, "mine", raising=False)
+
+
+@pytest.mark.parametrize("hook", ["later", "plain", "asynchronous", "generator", "partial", "of_later"])
+def test_a_hook_that_nobody_would_run_is_refused(hook: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deferred.py").write_text(DEFERRED)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "deferred", raising=False)
+    with pytest.raises(SystemExit, match=rf"post_fork: deferred.{hook} is async or a generator"):
+        Hooks("shop", "r").settings({"post_fork": f"deferred.{hook}"})
+
+
+@pytest.mark.parametrize("code", [0, "no database"])
+def test_a_module_of_hooks_that_exits_is_told(code: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "exits.py").write_text(f"raise SystemExit({code!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit, match=f"post_fork: exits.hook is no hook: SystemExit: {code}"):
+        Hooks("shop", "r").settings({"post_fork": "exits.hook"})
+
+
+@pytest.mark.parametrize("trusted", [7, None])
+def test_whom_to_believe_is_left_to_gunicorn_when_it_is_no_name(trusted: object) -> None:
+    assert Hooks("shop", "r").settings({"forwarded_allow_ips": trusted})["forwarded_allow_ips"] == trusted
 
 
 def test_a_setting_that_gunicorn_does_not_have_is_refused() -> None:

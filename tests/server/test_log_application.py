@@ -3,6 +3,8 @@
 import logging
 import logging.config
 import logging.handlers
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
@@ -14,6 +16,7 @@ from conftest import StartServer
 from gunicorn_fastapi.log import Formatter, JournalHandler, Kept, kept
 from journals import FILES, LOGGING, FakeJournal, serve
 from servers import BIN, eventually, free_port
+from services import Service
 
 CONSOLE: dict[str, Any] = {
     "version": 1,
@@ -23,6 +26,27 @@ CONSOLE: dict[str, Any] = {
 }
 OWN = {"handlers": ["c"], "level": "INFO"}
 KEEP = {"disable_existing_loggers": False}
+
+CONFIGURES = """
+import logging.config
+def configure(*_):
+    handlers = {"console": {"class": "logging.StreamHandler"}}
+    logging.config.dictConfig({"version": 1, "handlers": handlers, "root": {"handlers": ["console"]}})
+configure()
+def on_starting(server): configure()
+def nworkers_changed(server, new, old): configure()
+def pre_fork(server, worker): configure()
+def post_fork(server, worker): configure()
+def post_worker_init(worker): configure()
+def child_exit(server, worker): configure()
+"""
+
+APP = """
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
+"""
 
 SERVERS = ("uvicorn.error", "uvicorn.access", "gunicorn.error", "gunicorn.access")
 
@@ -275,3 +299,20 @@ def test_a_crash_after_the_configuration_is_told(start_server: StartServer, tmp_
     eventually(lambda: server.process.poll() is not None, "the end")
     assert "Exception in worker process" in server.output
     assert "LookupError: it crashes" in server.output
+
+
+@pytest.mark.parametrize(
+    "name", ["on_starting", "nworkers_changed", "pre_fork", "post_fork", "post_worker_init", "child_exit"]
+)
+def test_a_hook_that_configures_logging_silences_nobody(name: str, service: Service) -> None:
+    """dictConfig disables all loggers that it does not name. gunicorn's and the worker's are such."""
+    (service.directory / "mine.py").write_text(CONFIGURES)
+    server = service.start(APP, workers=1, settings={name: f"mine.{name}"})
+    for times in (1, 2):
+        server.wait_for("Application startup complete.", times)
+        eventually(lambda: service.workers() == "1/1", "it serves")
+        assert service.get("/here")[0] == 200
+        server.wait_for("GET /here", times)
+        (pid,) = server.children()
+        os.kill(pid, signal.SIGKILL)
+        server.wait_for(f"(pid:{pid}) was sent SIGKILL")

@@ -159,8 +159,25 @@ UVICORN: Mapping[str, str] = {
 }
 """What the role, or gunicorn, decides for uvicorn."""
 
-VALUES: Mapping[str, tuple[str, ...]] = {"http": ("auto", "httptools"), "ws": ("auto", "none")}
-"""Options of uvicorn of which only some values have the bounds that the role promises."""
+VALUES: Mapping[str, tuple[str, ...]] = {
+    "http": ("auto", "httptools"),
+    "ws": ("auto", "none"),
+    "lifespan": ("auto", "on", "off"),
+    "interface": ("auto", "asgi3", "asgi2", "wsgi"),
+}
+"""Options of uvicorn with the values that they may have: of http and ws those that have the role's bounds."""
+
+SWITCHES = ("server_header", "date_header", "ws_per_message_deflate", "reset_contextvars")
+"""Options of uvicorn that are true or false. It would take any text for true."""
+
+SECONDS = ("ws_ping_interval", "ws_ping_timeout")
+"""Options of uvicorn that are a time, or null for none. A wrong one would only fail with the first WebSocket."""
+
+FRAMING = ("connection", "content-length", "transfer-encoding", "upgrade")
+"""Headers of an answer that the server alone sets."""
+
+ZEROS = ("worker_connections", "limit_request_fields")
+"""Settings of gunicorn that would leave no client, or no request, when they are 0."""
 
 
 def gunicorn_settings(inputs: Mapping[str, Any]) -> str:
@@ -175,7 +192,12 @@ def gunicorn_settings(inputs: Mapping[str, Any]) -> str:
     if refused := _unwritable(variable, given):
         return refused
     is_own = inputs[f"{PREFIX}worker_class"] == WORKER_CLASS
-    return _refusals(variable, given, {**GUNICORN, **(WORKER if is_own else {})})
+    if refused := _refusals(variable, given, {**GUNICORN, **(WORKER if is_own else {})}):
+        return refused
+    for name in ZEROS:
+        if str(given.get(name, 1)).strip() == "0":
+            return f'{variable}: "{name}": 0 would refuse every client. Give the number that is allowed.'
+    return ""
 
 
 def uvicorn_settings(inputs: Mapping[str, Any]) -> str:
@@ -186,16 +208,36 @@ def uvicorn_settings(inputs: Mapping[str, Any]) -> str:
         return f"{variable}: {', '.join(map(shown, wrong))} is not a uvicorn option. Use the names of uvicorn.Config."
     if refused := _unwritable(variable, given) or _refusals(variable, given, UVICORN):
         return refused
-    for name, values in VALUES.items():
-        if name in given and given[name] not in values:
-            return f'{variable}: "{name}": {shown(given[name])} must be one of {", ".join(values)}.'
-    root_path = given.get("root_path", "")
-    if not (isinstance(root_path, str) and re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", root_path)):
-        return (
-            f'{variable}: "root_path": {shown(root_path)} is not a path prefix. Give one that begins with a slash and '
-            "ends without one, such as /shop."
-        )
-    return ""
+    problems = (_problem(name, option) for name, option in given.items())
+    return next((f'{variable}: "{name}": {shown(given[name])} {words}.' for name, words in problems if words), "")
+
+
+def _problem(name: str, option: Any) -> tuple[str, str]:
+    """An option of uvicorn's, and what is wrong with its value."""
+    if name in VALUES and option not in VALUES[name]:
+        quotes = ", in quotes: without, on and off are true and false" if isinstance(option, bool) else ""
+        return name, f"must be one of {', '.join(VALUES[name])}{quotes}"
+    if name in SWITCHES and not isinstance(option, bool):
+        return name, "must be true or false"
+    if name in SECONDS and not (option is None or (type(option) in (int, float) and option > 0)):
+        return name, "must be a number of seconds above 0, or null for none"
+    if name == "loop" and not isinstance(option, str):
+        return name, "must be a name, such as auto, asyncio or uvloop"
+    if name == "headers" and not (isinstance(option, list) and all(map(_is_header, option))):
+        unset = ", ".join(FRAMING)
+        return name, f"must be a list of pairs, such as [[x-served-by, shop]], and the server sets {unset} itself"
+    if name == "root_path" and not (isinstance(option, str) and re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", option)):
+        return name, ("is not a path prefix. Give one that begins with a slash and ends without one, such as /shop")
+    return name, ""
+
+
+def _is_header(pair: object) -> bool:
+    """Whether this is a header's name and value, as an answer may have them."""
+    if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+        return False
+    name, text = pair
+    is_valid = re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) and re.fullmatch(r"[\t\x20-\x7e\xa0-\xff]*", text)
+    return bool(is_valid) and name.lower() not in FRAMING
 
 
 def _is_name(name: object) -> bool:

@@ -5,7 +5,8 @@
     hooks.uvicorn({"root_path": "/shop"})
     globals().update(hooks.settings({"max_requests": 10000, "post_fork": "shop.tracing.post_fork"}))
 
-An operator's hooks are called after the role's own, and what they raise is logged and harms nothing.
+An operator's hooks are called after the role's own. What they raise is logged and harms nothing, and what they do to
+logging does not silence the server.
 """
 
 import functools
@@ -22,7 +23,7 @@ from typing import Any
 from gunicorn_fastapi import endings, metrics, peers, sizing, upstream
 from gunicorn_fastapi.crashes import Crashes
 from gunicorn_fastapi.departures import Departures
-from gunicorn_fastapi.log import MasterLog
+from gunicorn_fastapi.log import Kept, MasterLog
 from gunicorn_fastapi.worker import DrainingUvicornWorker
 
 VARIABLE = "gunicorn_fastapi_gunicorn_settings"
@@ -94,7 +95,9 @@ class Hooks:
     def _believing(self, users: Mapping[str, Any]) -> Mapping[str, Any]:
         """The settings without the word for peers on unix sockets, which gunicorn would refuse; uvicorn gets it."""
         trusted = users.get("forwarded_allow_ips", "")
-        names = [name.strip() for name in trusted.split(",")] if isinstance(trusted, str) else list(trusted)
+        names = [name.strip() for name in trusted.split(",")] if isinstance(trusted, str) else trusted
+        if not isinstance(names, list):
+            return users  # gunicorn says what it wants instead
         # As peers are called, whatever socket they came by.
         names = [peers.unmapped(name) for name in names]
         if peers.UNIX[0] not in names:
@@ -199,22 +202,35 @@ class Hooks:
 def _chained(name: str, own: Callable[..., None] | None, users: Any) -> Callable[..., None]:
     """The role's hook and then the operator's, which is a function or the name of one, MODULE.FUNCTION."""
     try:
-        function = upstream.settings()[name].validator(users)
-    except Exception as error:  # noqa: BLE001 (to import it runs code of the operator's)
+        with Kept():
+            function = upstream.settings()[name].validator(users)
+    except BaseException as error:  # noqa: BLE001 (to import it runs code of the operator's)
         sys.exit(f"{VARIABLE}: {name}: {users} is no hook: {type(error).__name__}: {error}")
 
-    if inspect.iscoroutinefunction(function):
-        sys.exit(f"{VARIABLE}: {name}: {users} is async, and gunicorn would not await it. Name a plain function")
+    if _runs_later(function):
+        sys.exit(
+            f"{VARIABLE}: {name}: {users} is async or a generator, and gunicorn would neither await nor iterate over "
+            "it. Name a plain function"
+        )
 
     @functools.wraps(function)
     def hook(*arguments: Any) -> None:
         if own is not None:
             own(*arguments)
         try:
-            function(*arguments)
+            with Kept():
+                function(*arguments)
         except upstream.HALT:
             raise
         except BaseException:
             logger.exception("%s: %s: %s has failed. gunicorn goes on without it", VARIABLE, name, users)
 
     return hook
+
+
+def _runs_later(function: Any) -> bool:
+    """Whether a call only makes something that others have to run."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return any(kind(called) for kind in kinds for called in (function, type(function).__call__))

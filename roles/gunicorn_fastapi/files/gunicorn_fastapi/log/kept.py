@@ -2,8 +2,8 @@
 
 ``dictConfig`` disables every logger that it does not name, and those that people name are the server's. So what the
 server's loggers are set to is noted before the application is loaded, and put back after that, and again when it has
-started. What the application then still prints goes by the journal's handler, in its own words: with its priority,
-and in one record.
+started; the same is done around each hook of the operator's. What the application then still prints goes by the
+journal's handler, in its own words: with its priority, and in one record.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import mmap
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
@@ -65,6 +65,14 @@ class Kept:
         self._enabled = [logger for logger in _loggers() if not logger.disabled]
         self._disabled_below = logging.root.manager.disable
         self._streams = {number: copy_for(self, number) for number in STREAMS if _is_open(number)}
+
+    def __enter__(self) -> Self:
+        """What is done meanwhile may be anything."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Put it back, whatever was raised."""
+        self.put_back()
 
     def put_back(self) -> None:
         """Set them to it again, but for their levels; have nothing told twice, and the rest with its priority."""
