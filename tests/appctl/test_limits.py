@@ -1,6 +1,7 @@
 """What limits have done is told, as the kernel counts it; and a worker that is larger than was reckoned."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ def group(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         "ControlGroup": f"/{host.slice}",
         "MemoryCurrent": str(210 * MIB),
         "MemoryMax": str(300 * MIB),
+        "TasksCurrent": "60",
         "MainPID": "7",
     }
     monkeypatch.setattr(systemd, "CGROUPS", tmp_path / "cgroup")
@@ -52,6 +54,38 @@ def test_the_status_tells_what_limits_did(host: Host, group: Path, files: dict[s
     for name, text in files.items():
         (group / name).write_text(text)
     assert limits.words(limits.seen(host)) == told
+
+
+@pytest.mark.parametrize(
+    ("limits_", "told"),
+    [
+        ("MemoryMax=199M", "memory_max: 199M is less than the 200 MiB that fastapi has now"),
+        ("MemoryMax=204799K", "memory_max: 204799K is less than the 200 MiB"),
+        ("MemoryMax=64000000\nTasksMax=1024", "memory_max: 64000000 is less than the 200 MiB"),
+        ("TasksMax=59", "tasks_max: 59 is less than the 60 processes and threads that fastapi has now"),
+        ("MemoryMax=200M\nTasksMax=60", ""),
+        ("MemoryMax=1G", ""),
+        ("MemoryMax=100%", ""),
+        ("TasksMax=1024", ""),
+    ],
+)
+def test_limits_below_what_serves_are_refused(host: Host, group: Path, limits_: str, told: str) -> None:
+    """They would hold before the release that comes with them is proved."""
+    (group / "memory.stat").write_text(f"anon {195 * MIB}\nfile {900 * MIB}\nshmem {5 * MIB}\n")
+    assert limits.below_use(host, f"[Slice]\n{limits_}\n").startswith(f"gunicorn_fastapi_{told}" if told else told)
+    assert bool(limits.below_use(host, f"[Slice]\n{limits_}\n")) == bool(told)
+
+
+def test_percents_are_of_the_hosts_memory(host: Host, group: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PHYS_PAGES": 1024 * MIB // 4096, "SC_PAGE_SIZE": 4096}[name])
+    (group / "memory.stat").write_text(f"anon {200 * MIB}\n")
+    assert limits.below_use(host, "MemoryMax=19%").startswith("gunicorn_fastapi_memory_max: 19% is less")
+    assert limits.below_use(host, "MemoryMax=20%") == ""
+
+
+def test_before_the_first_start_any_limit_holds(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(systemd, "show", lambda *_: {"ControlGroup": "", "TasksCurrent": "[not set]"})
+    assert limits.below_use(host, "MemoryMax=64M\nTasksMax=16") == ""
 
 
 @pytest.mark.parametrize(

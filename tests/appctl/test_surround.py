@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import pytest
-from appctl import lock, surround
+from appctl import limits, lock, surround
 from appctl.ours import Ours
 from appctl.process import CtlError
 from ctl_host import Host
@@ -33,6 +33,7 @@ def ask(host: Host, monkeypatch: pytest.MonkeyPatch, asked: object) -> Any:
 def reloads(host: Host, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What systemd was asked for, and who had the lock meanwhile."""
     asked: list[str] = []
+    monkeypatch.setattr(limits, "below_use", lambda *_: "")
     monkeypatch.setattr(surround, "run", lambda *words: asked.append(" ".join([*words, lock.holder(host)])))
     return asked
 
@@ -46,6 +47,17 @@ def test_units_of_ours_are_put_in_place(host: Host, monkeypatch: pytest.MonkeyPa
     assert [line.partition(" by ")[0] for line in reloads] == [
         "systemctl daemon-reload the change of its limits and private address"
     ]
+
+
+def test_limits_that_would_hit_what_serves_are_not_put_in_place(
+    host: Host, monkeypatch: pytest.MonkeyPatch, reloads: list[str]
+) -> None:
+    recorded(host)
+    monkeypatch.setattr(limits, "below_use", lambda _, text: f"too low: {text}")
+    with pytest.raises(CtlError, match=r"too low: \[Slice\]"):
+        ask(host, monkeypatch, [UNIT])
+    assert not (host.base / SLICE.lstrip("/")).exists()
+    assert reloads == []
 
 
 def test_after_an_uninstallation_nothing_is_written(

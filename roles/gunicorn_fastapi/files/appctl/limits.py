@@ -1,5 +1,6 @@
 """What the limits of an application have done to it, as the kernel counts it."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,37 @@ def number(text: str) -> int | None:
     """Bytes, None for what is not counted or has no limit."""
     found = systemd.number(text)
     return found if 0 < found < 2**63 else None
+
+
+def below_use(app: App, text: str) -> str:
+    """Why the limits in a slice's new text would end or hold up what runs in it now, in words. Empty when they do not.
+
+    They hold from the next reload on, before the release that comes with them is proved. Files in the page cache are
+    not counted: the kernel drops them first.
+    """
+    wanted = dict(re.findall(r"^(MemoryMax|TasksMax)=([0-9]+[KMGT%]?)$", text, re.MULTILINE))
+    unit = systemd.show(app.slice, "ControlGroup", "TasksCurrent")
+    if not unit["ControlGroup"].strip("/"):
+        return ""
+    memory = counts(systemd.CGROUPS / unit["ControlGroup"].strip("/"), "memory.stat")
+    used, tasks = memory.get("anon", 0) + memory.get("shmem", 0), number(unit["TasksCurrent"]) or 0
+    if "MemoryMax" in wanted and used > in_bytes(wanted["MemoryMax"]):
+        what = f"memory_max: {wanted['MemoryMax']} is less than the {used / MIB:.0f} MiB"
+    elif "TasksMax" in wanted and tasks > int(wanted["TasksMax"]):
+        what = f"tasks_max: {wanted['TasksMax']} is less than the {tasks} processes and threads"
+    else:
+        return ""
+    return (
+        f"gunicorn_fastapi_{what} that {app.name} has now, and would hit what serves. Nothing has changed. Give more, "
+        "or deploy with fewer gunicorn_fastapi_workers first"
+    )
+
+
+def in_bytes(limit: str) -> int:
+    """A limit of memory as MemoryMax= takes it: bytes, with a unit, or percents of the host's."""
+    if limit.endswith("%"):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * int(limit[:-1]) // 100
+    return int(limit.rstrip("KMGT")) << 10 * ("KMGT".find(limit[-1]) + 1)
 
 
 def words(found: dict[str, Any]) -> str:

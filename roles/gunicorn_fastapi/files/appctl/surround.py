@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from appctl import lock
+from appctl import limits, lock
 from appctl.app import App
 from appctl.asking import read_request
 from appctl.background import add_lock_wait
@@ -21,12 +21,14 @@ def command_surround(app: App, arguments: argparse.Namespace) -> dict[str, objec
         raise CtlError("surround: the request on standard input is not understood") from None
     with lock.lock(app, "the change of its limits and private address", arguments.lock_wait):
         made = Ours(app.name, app.base).made() or []
-        for path, _, _ in units:
+        for path, _, content in units:
             # Also what an uninstallation has removed meanwhile, and its record with it.
             if path not in made or Path(path).parent != Path("/etc/systemd/system"):
                 raise CtlError(
                     f"{path} is on no record as a unit of {app.name}, and nothing was written. Deploy it again"
                 )
+            if path.endswith(f"/{app.slice}") and (why := limits.below_use(app, content)):
+                raise CtlError(why)
         for path, mode, content in units:
             durable(app.base / path.lstrip("/"), content, mode)
         run("systemctl", "daemon-reload")
