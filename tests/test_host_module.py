@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,7 +67,12 @@ def test_a_foreign_command_is_not_executed(settled: Callable[..., Any]) -> None:
         ("#!/bin/sh\nexit 3\n", 0o755, "it ended with 3 and named no version"),
         ("#!/bin/sh\necho hello\n", 0o755, "it ended with 0 and named no version"),
         ("garbage", 0o755, "Exec format error"),
-        ("#!/nowhere/python\n", 0o755, "No such file or directory"),
+        ("#!/bin/sh\nkill -SEGV $$\n", 0o755, "it was killed by signal 11"),
+        (
+            "#!/nowhere/python\n",
+            0o755,
+            "what has to start it is missing: the program in its first line, or its loader",
+        ),
         ("", 0o644, "it is not executable"),
         (None, 0, "it is a link that leads nowhere"),
         ("directory", 0, "it is no file"),
@@ -95,6 +101,23 @@ def test_an_interpreter_that_the_service_cannot_see(host_module: Any, tmp_path: 
         "/root/bin/python3 lies below /root, which the service cannot see",
     )
     assert host_module.version_of("/home/alice/python3")[1].startswith("/home/alice/python3 lies below /home")
+
+
+def test_an_interpreter_in_a_closed_directory(
+    host_module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks may be root, whom it is open to."""
+
+    def run(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(host_module.subprocess, "run", run)
+    directory = tmp_path / "closed"
+    directory.mkdir(mode=0o700)
+    (directory / "python3").write_text("")
+    (tmp_path / "python3").symlink_to(directory / "python3")
+    why = host_module.version_of(str(tmp_path / "python3"))[1]
+    assert re.fullmatch(r"the directory /.* is closed to others \(mode 0[0-7]{2}[0246]\)", why)
 
 
 def test_a_name_that_is_nowhere_has_no_reason(host_module: Any) -> None:

@@ -116,6 +116,10 @@ def version_of(python: str) -> tuple[str, str]:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=30, cwd="/", env={}, **rights
         )
+    except PermissionError as error:
+        return "", closed(python) or str(error.strerror)
+    except FileNotFoundError:
+        return "", "what has to start it is missing: the program in its first line, or its loader"
     except OSError as error:
         return "", error.strerror or type(error).__name__
     except subprocess.SubprocessError:
@@ -124,7 +128,20 @@ def version_of(python: str) -> tuple[str, str]:
     if done.returncode == 0 and re.fullmatch(r"[0-9]+(\.[0-9]+)+[\w+.]*", version):
         return version, ""
     words = done.stderr[-1000:].decode(errors="replace").strip().rpartition("\n")[2]
+    if done.returncode < 0:
+        return "", words or f"it was killed by signal {-done.returncode}"
     return "", words or f"it ended with {done.returncode} and named no version"
+
+
+def closed(python: str) -> str:
+    """Which directory on the way to a program others cannot enter. Empty when none is seen."""
+    for name in (python, os.path.realpath(python)):
+        for directory in reversed(Path(name).parents):
+            if not directory.stat().st_mode & stat.S_IXOTH:
+                return (
+                    f"the directory {directory} is closed to others (mode {stat.S_IMODE(directory.stat().st_mode):04o})"
+                )
+    return ""
 
 
 def unusable(python: str) -> str:

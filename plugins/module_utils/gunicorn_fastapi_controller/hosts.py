@@ -46,8 +46,8 @@ def python(found: Found, inputs: Mapping[str, Any]) -> str:
     least = ".".join(map(str, PYTHON_LEAST))
     if not found["python"] and found.get("python_path"):
         return (
-            f"gunicorn_fastapi_python: {found['python_path']} cannot be executed by an unprivileged user, so it cannot "
-            f"run the application either: {found['python_why']}. Install one that every user may execute, such as "
+            f"gunicorn_fastapi_python: {found['python_path']} does not run for an unprivileged user, so it cannot run "
+            f"the application either: {found['python_why']}. Install one that every user may execute, such as "
             "below /usr/local or /opt."
         )
     is_ = f"is {found['python']}" if found["python"] else "was not found"
