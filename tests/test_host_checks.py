@@ -8,7 +8,7 @@ from gunicorn_fastapi_controller import hosts
 
 GOOD: dict[str, Any] = {
     "init": "systemd", "systemd": 257, "system": "Debian GNU/Linux 13 (trixie)", "python": "3.13.5", "refusal": "",
-    "holders": [], "free": 10**10,
+    "holders": [], "free": 10**10, "read_only": [],
 }  # fmt: skip
 NGINX = {"address": "0.0.0.0:80", "by": "is held by nginx (process 7)"}
 INPUTS = {"gunicorn_fastapi_python": "python3", "gunicorn_fastapi_keep_releases": 5}
@@ -58,11 +58,19 @@ def test_a_good_python(version: str) -> None:
 
 def test_room_for_a_release() -> None:
     needed = 300 * 2**20 + 2 * 10 * 2**20
-    assert hosts.room({"free": needed}, INPUTS, "/opt/shop", 10 * 2**20) == ""
-    assert hosts.room({"free": needed - 1}, INPUTS, "/opt/shop", 10 * 2**20) == (
+    assert hosts.room({"free": needed, "read_only": []}, INPUTS, "/opt/shop", 10 * 2**20) == ""
+    assert hosts.room({"free": needed - 1, "read_only": []}, INPUTS, "/opt/shop", 10 * 2**20) == (
         "/opt/shop has 320.00 MB left and a release may need 320.00 MB. Free disk space; a lower "
         "gunicorn_fastapi_keep_releases (now 5) frees some at the next deploy."
     )
+
+
+def test_a_disk_that_is_mounted_read_only() -> None:
+    told = hosts.room(GOOD | {"read_only": ["/etc", "/opt"]}, INPUTS, "/opt/shop", 1)
+    assert told.startswith(
+        "/etc, /opt is mounted read-only, and a deploy writes there. Have it mounted writable (mount"
+    )
+    assert "remount,rw /etc" in told
 
 
 def test_a_process_that_gives_itself_a_name_does_not_write_on_the_terminal() -> None:

@@ -123,3 +123,11 @@ def test_an_interpreter_in_a_closed_directory(
 def test_a_name_that_is_nowhere_has_no_reason(host_module: Any) -> None:
     parameters = {"name": "shop", "directory": "/opt/shop", "python": "python9.9"}
     assert host_module.Host(SimpleNamespace(params=parameters)).python() == ("", "", "")
+
+
+def test_places_that_are_mounted_read_only(host_module: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A directory that is not there yet is made where its parents are."""
+    assert host_module.read_only(str(tmp_path), str(tmp_path / "a/b")) == []
+    monkeypatch.setattr(host_module.os, "statvfs", lambda path: SimpleNamespace(f_flag=int(path == tmp_path)))
+    monkeypatch.setattr(host_module.Path, "is_mount", lambda path: path in (tmp_path.parent, Path("/")))
+    assert host_module.read_only(str(tmp_path / "a/b"), str(tmp_path), "/") == [str(tmp_path.parent)]

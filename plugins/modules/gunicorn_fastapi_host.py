@@ -55,6 +55,7 @@ marked: {type: bool, returned: always, description: Whether root's record says t
 there: {type: list, elements: str, returned: always, description: What has the name.}
 user: {type: bool, returned: always, description: Whether the application's user is there.}
 outdated: {type: list, elements: str, returned: always, description: Paths of O(installed) that differ or lack.}
+read_only: {type: list, elements: str, returned: always, description: Mount points that a deploy would write to.}
 enabled: {type: bool, returned: always, description: Whether the service and its address start at boot.}
 uv: {type: bool, returned: always, description: Whether uv is there.}
 free: {type: int, returned: always, description: Bytes that a release may take.}
@@ -156,6 +157,21 @@ def unusable(python: str) -> str:
     if os.statvfs(python).f_flag & os.ST_NOEXEC:
         return "its file system is mounted noexec"
     return "it is not executable"
+
+
+WRITTEN = ("/etc", "/etc/systemd/system", "/usr/local/lib", "/usr/local/sbin", "/var/lib", "/var/cache", "/run")
+"""Where a deploy writes, beside the directory of the releases."""
+
+
+def read_only(*places: str) -> list[str]:
+    """The mount points of these places, or of what is there of their paths, that are mounted read-only."""
+    found = []
+    for place in map(Path, places):
+        there = next(path for path in (place, *place.parents) if path.exists())
+        if os.statvfs(there).f_flag & os.ST_RDONLY:
+            real = Path(os.path.realpath(there))
+            found.append(str(next(path for path in (real, *real.parents) if path.is_mount())))
+    return sorted(set(found))
 
 
 class Host:
@@ -260,6 +276,7 @@ class Host:
             **told,
             "uv": os.access(Path(self.module.params["uv"]) / "bin/uv", os.X_OK),
             "free": self.free(),
+            "read_only": read_only(str(self.directory), *WRITTEN),
             "outdated": [w["path"] for w in wanted if not is_as_wanted(w)],
             "enabled": self.enabled(),
             "current": settled["current"],

@@ -75,7 +75,13 @@ def problems(found: Found, inputs: Mapping[str, Any]) -> list[str]:
 
 
 def room(found: Found, inputs: Mapping[str, Any], directory: str, size: int) -> str:
-    """Whether the disk has room for a release: for its source twice, and for a virtualenv."""
+    """Whether a release can be put on the disk: its source twice, and a virtualenv."""
+    if found["read_only"]:
+        places = ", ".join(map(visible, found["read_only"]))
+        return (
+            f"{places} is mounted read-only, and a deploy writes there. Have it mounted writable "
+            f"(mount -o remount,rw {visible(found['read_only'][0])}); the kernel's log says whether a disk has failed."
+        )
     needed = 2 * size + VIRTUALENV_SIZE
     if found["free"] >= needed:
         return ""
