@@ -15,6 +15,13 @@ from gunicorn_fastapi.log import log_uncaught
 from journals import FakeJournal
 
 
+class Unlucky:
+    """Raises where nobody can catch it."""
+
+    def __del__(self) -> None:
+        raise LookupError("nobody looks")
+
+
 @pytest.fixture
 def streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """Where the journal takes new streams."""
@@ -46,6 +53,24 @@ def test_a_crash_of_the_interpreter_is_told_as_an_error(
     assert logging.lastResort
     logging.lastResort.close()
     assert (identifier, priority, first) == ("app", "3", "Fatal Python error: Segmentation fault")
+
+
+@pytest.mark.usefixtures("streams")
+def test_what_python_ignores_is_one_record(journal: FakeJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be printed line by line, with the priority of what is no error."""
+    for module, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    log_uncaught("app")
+    unlucky = Unlucky()
+    del unlucky
+    assert logging.lastResort
+    logging.lastResort.close()
+    (record,) = journal.wait_for(1)
+    assert record["PRIORITY"] == "3"
+    assert record["MESSAGE"].startswith("Exception ignored in: <function Unlucky.__del__")
+    assert record["MESSAGE"].endswith("LookupError: nobody looks")
 
 
 @pytest.mark.usefixtures("streams")
