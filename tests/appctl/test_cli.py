@@ -31,6 +31,20 @@ def run_main() -> Callable[[list[str]], str]:
     return run
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["rollback", "--lock-wait="], ["restart", "--lock-wait=nan"], ["handover", "aaa1", "--lock-wait=inf"],
+        ["build", "--lock-wait=-1"], ["preflight", "aaa1", "--lock-wait=soon"], ["probe", "main", "/", "--timeout=nan"],
+    ],
+)  # fmt: skip
+def test_a_time_without_an_end_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever waits for the lock would wait for ever."""
+    with pytest.raises(SystemExit):
+        cli.main("fastapi", words)
+    assert f"invalid seconds value: {words[-1].partition('=')[2]!r}" in capsys.readouterr().err
+
+
 def test_a_fault_of_ours_shows_no_text_raw(
     monkeypatch: pytest.MonkeyPatch, run_main: Callable[[list[str]], str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,3 +16,11 @@ def read_request(word: str) -> Any:
         return json.loads(sys.stdin.read(MOST))
     except (ValueError, RecursionError):
         raise CtlError(f"{word}: the request on standard input is not valid JSON") from None
+
+
+def seconds(text: str) -> float:
+    """A time on the command line. Raises ValueError for what would never be over, or is none."""
+    value = float(text)
+    if not 0 <= value < 2**31:
+        raise ValueError(text)
+    return value

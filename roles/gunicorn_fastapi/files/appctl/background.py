@@ -9,6 +9,7 @@ from typing import Any
 
 from appctl import complete, disk, handover, lock, releases, systemd, talk
 from appctl.app import App
+from appctl.asking import seconds
 from appctl.instance import loosened
 from appctl.opening import Change
 from appctl.process import ENVIRONMENT, CtlError
@@ -178,7 +179,7 @@ def command_settle(app: App, _: argparse.Namespace) -> None:
 
 def add_lock_wait(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--lock-wait", type=float, default=lock.WAIT, metavar="SECONDS", help="how long to wait for another change"
+        "--lock-wait", type=seconds, default=lock.WAIT, metavar="SECONDS", help="how long to wait for another change"
     )
 
 

@@ -7,6 +7,7 @@ import time
 
 from appctl import bounded, complete, probe, reason, releases, stop, systemd, talk
 from appctl.app import INSTANCES, App
+from appctl.asking import seconds
 from appctl.process import CtlError
 
 
@@ -64,5 +65,5 @@ def add_probe(command: argparse.ArgumentParser) -> None:
     command.add_argument("instance", choices=INSTANCES)
     command.add_argument("path")
     command.add_argument("--host", default="localhost", help="what the request names, with https:// as if through TLS")
-    command.add_argument("--timeout", type=float, default=60, metavar="SECONDS")
+    command.add_argument("--timeout", type=seconds, default=60, metavar="SECONDS")
     command.add_argument("--reload", action="store_true", help="have the workers replaced before")

@@ -9,6 +9,7 @@ import time
 
 from appctl import releases, systemd, talk
 from appctl.app import INSTANCES, App
+from appctl.asking import seconds
 
 KILLING = 5.0
 """Seconds in which processes that were killed are gone, unless the kernel itself holds them."""
@@ -48,4 +49,4 @@ def command_stop(app: App, arguments: argparse.Namespace) -> None:
 
 def add_stop(command: argparse.ArgumentParser) -> None:
     command.add_argument("instance", choices=INSTANCES)
-    command.add_argument("--timeout", type=float, default=60, metavar="SECONDS")
+    command.add_argument("--timeout", type=seconds, default=60, metavar="SECONDS")
