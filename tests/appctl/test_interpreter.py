@@ -84,5 +84,5 @@ def test_a_broken_one_is_refused_with_its_own_words(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("out", ["", "null", "[]", '["3.13.5"]', '["", "/x"]', '["3.13.5", "x"]', "3"])
 def test_what_answers_odd_things_is_refused(monkeypatch: pytest.MonkeyPatch, program: Path, out: str) -> None:
     ended(monkeypatch, 0, out)
-    with pytest.raises(CtlError, match="does not run as the application"):
+    with pytest.raises(CtlError, match=r"does not run as the application: it answers what no Python does\. Install"):
         interpreter.tried(App("nobody"), str(program), [UNIT])

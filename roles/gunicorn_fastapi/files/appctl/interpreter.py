@@ -58,7 +58,8 @@ def tried(app: App, path: str, unit_texts: list[str]) -> Interpreter:
             return Interpreter(str(version), str(executable))
     except (ValueError, TypeError, RecursionError):
         pass
-    why = obstacle(path) or (err.strip().rsplit("\n", 1)[-1] if err.strip() else f"it exited with status {code}")
+    ended = f"it exited with status {code}" if code else "it answers what no Python does"
+    why = obstacle(path) or err.strip().rsplit("\n", 1)[-1] or ended
     raise CtlError(f"the interpreter {path} does not run as the application: {why}. {REMEDY}")
 
 
