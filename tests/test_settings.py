@@ -20,7 +20,7 @@ ALLOWED = {
     "keyfile": "/x", "certfile": "/y", "on_starting": "a.b", "post_fork": "a.b", "child_exit": "a.b",
     "post_worker_init": "a.b", "logconfig_json": "logging.json", "statsd_prefix": "shop", "dogstatsd_tags": "a:b",
     "enable_backlog_metric": True, "ssl_version": 2, "cert_reqs": 1, "ca_certs": "/z", "ciphers": "HIGH",
-    "on_reload": "a.b", "when_ready": "a.b", "pre_fork": "a.b", "pre_exec": "a.b", "worker_exit": "a.b",
+    "on_reload": "a.b", "when_ready": "a.b", "pre_fork": "a.b", "worker_exit": "a.b",
     "nworkers_changed": "a.b", "on_exit": "a.b", "dirty_apps": ["a:b"], "dirty_workers": 1, "dirty_timeout": 5,
     "dirty_threads": 1, "dirty_graceful_timeout": 5, "on_dirty_starting": "a.b", "dirty_post_fork": "a.b",
     "dirty_worker_init": "a.b", "dirty_worker_exit": "a.b",

@@ -296,6 +296,22 @@ def test_without_a_socket_or_a_credential_it_does_not_start(tmp_path: Path, monk
     mine.on_starting(SimpleNamespace(worker_class=object, log=None))
 
 
+def test_no_second_gunicorn_is_started(service: Service) -> None:
+    """It would fail, for it has no sockets, and empty the directory of the first one's metrics before."""
+    (service.directory / "go").touch()
+    metrics = {"PROMETHEUS_MULTIPROC_DIR": str(service.directory / "metrics")}
+    server = service.start(SECOND_WAITS, workers=1, environment=metrics)
+    server.wait_for("Application startup complete.")
+    written = service.directory / "metrics/main/gauge.db"
+    written.touch()
+    server.signal(signal.SIGUSR2)
+    server.wait_for("SIGUSR2 starts no second gunicorn here. For new processes: shopctl restart")
+    assert len(server.children()) == 1
+    assert written.exists()
+    server.stop()
+    assert server.output.count("Starting gunicorn") == 1
+
+
 TELLS_SCHEME = """
 async def app(scope, receive, send):
     if scope["type"] == "http":

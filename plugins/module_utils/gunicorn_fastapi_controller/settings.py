@@ -57,6 +57,7 @@ GUNICORN: Mapping[str, str] = {
     "reload": RELEASES,
     "reload_engine": RELEASES,
     "reload_extra_files": RELEASES,
+    "pre_exec": "gunicorn is never executed anew. Remove it",
     "spew": "it prints each line of Python that runs. Remove it",
     "paste": _variable("app_module"),
     "raw_paste_global_conf": _variable("app_module"),

@@ -135,6 +135,7 @@ class Hooks:
             )
         if isinstance(server.log, MasterLog):
             server.log.kept.put_back()
+        upstream.replace(server, reexec=functools.partial(self._refuse_reexec, server))
         # Other classes do not tell when they serve.
         if issubclass(server.worker_class, DrainingUvicornWorker):
             Departures(server, self.shares)
@@ -188,6 +189,10 @@ class Hooks:
         self.crashes.child_exit(server, worker)
         events = f"; {self.replaced} replaced, the last at {time.strftime('%F %T')}{self.crashes.row()}"
         self._show_status(server, events)
+
+    def _refuse_reexec(self, server: Any) -> None:
+        """A second gunicorn would have no sockets, and would empty what the first one's workers write to."""
+        server.log.warning("SIGUSR2 starts no second gunicorn here. For new processes: %sctl restart", self.name)
 
     def _workers(self, server: Any) -> str:
         """How many there are, and why, unless a signal or gunicorn's command line has changed it."""

@@ -99,7 +99,8 @@ def is_reaped(worker: Any) -> bool:
 
 
 def replace(server: Any, **methods: Callable[..., None]) -> None:
-    """Have gunicorn call these in place of its own: ``manage_workers``, ``reload``, ``reap_workers``, ``kill_worker``.
+    """Have gunicorn call these in place of its own: ``manage_workers``, ``reload``, ``reap_workers``, ``kill_worker``,
+    ``reexec``.
 
     ``reload`` calls ``manage_workers`` when it has started the new workers, and ``reap_workers`` only while it waits
     for the old ones after that, in releases that wait.
