@@ -39,6 +39,7 @@ class GuardedProtocol(Answering):
         "_data",
         "_handshake",
         "_head",
+        "_looked_at",
         "_offered",
         "_read",
         "_rest",
@@ -109,8 +110,9 @@ class GuardedProtocol(Answering):
     def _feed(self, data: bytes) -> None:
         """Read requests. One that offers to speak something else than HTTP is read again without the offer."""
         at = 0
+        is_plain = not self._head and framing.FOREIGN not in data
         while at < len(data):
-            end = framing.piece_end(data, at, in_line=not at and bool(self._head))
+            end = len(data) if is_plain else framing.piece_end(data, at, in_line=not at and bool(self._head))
             piece = data[at:end]
             try:
                 self.parser.feed_data(piece)
@@ -121,8 +123,9 @@ class GuardedProtocol(Answering):
                     return
                 data, at = self._without_offer() + rest, 0
             else:
-                begun = not at and self._head
-                self._check_line(bytes(begun[begun.rfind(b"\n") + 1 :]) + piece if begun else piece)
+                if not is_plain or "method" not in self.scope:
+                    begun = not at and self._head
+                    self._check_line(bytes(begun[begun.rfind(b"\n") + 1 :]) + piece if begun else piece)
                 at = end
 
     def _without_offer(self) -> bytes:

@@ -98,6 +98,8 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         As the parent's, whose server class is fixed.
         """
         self.config.app = self.wsgi
+        if not self.config.forwarded_allow_ips:
+            self.config.proxy_headers = False  # it would read each client's address to find that nobody is trusted
         self.config.load()
         upstream.translate_forwarded(self.config.loaded_app, peers.unmapped)
         self.config.loaded_app = RequestContext(
