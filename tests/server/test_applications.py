@@ -268,3 +268,45 @@ def test_a_hook_that_nobody_would_await_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "mine", module)
     with pytest.raises(SystemExit, match=r"when_ready: mine\.when_ready is async, and gunicorn would not await it"):
         Hooks("shop", "r").settings({"when_ready": "mine.when_ready"})
+
+
+RAISES_AFTERWARDS = """
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    status = 500 if scope["path"] == "/boom" else 200
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+    if status == 500:
+        raise RuntimeError("boom")
+"""
+
+
+@pytest.mark.parametrize("first", [b"GET /boom HTTP/1.1\r\nHost: x\r\n\r\n",
+                                   b"POST /boom HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"])  # fmt: skip
+def test_an_exception_after_the_answer_takes_no_other_with_it(service: Service, first: bytes) -> None:
+    """As Starlette raises again what it has answered with 500: the next request may be on the connection already."""
+    server = service.start(RAISES_AFTERWARDS, workers=1)
+    eventually(lambda: service.get("/")[0] == 200, "it serves")
+    with closing(service.connection()) as client:
+        client.connect()
+        client.sock.sendall(first + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert [read(client), read(client)] == [500, 200]
+        client.request("GET", "/")
+        assert client.getresponse().read() == b"ok"
+    eventually(lambda: server.output.count("RuntimeError: boom") == 1, "it is logged")
+    assert "Exception in ASGI application" in server.output
+
+
+def read(client: HTTPConnection) -> int:
+    """The status of the next answer on a connection, of which nothing more is read."""
+    text = b""
+    while not text.endswith(b"\r\n\r\nok"):
+        byte = client.sock.recv(1)
+        assert byte, f"the connection was closed after {text!r}"
+        text += byte
+    return int(text.split()[1])

@@ -18,6 +18,7 @@ REQUEST_ID = b"x-request-id"
 _VALID_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
 
 _access_logger = logging.getLogger("uvicorn.access")
+_error_logger = logging.getLogger("uvicorn.error")
 
 
 class RequestContext:
@@ -93,6 +94,11 @@ class RequestContext:
         try:
             await self.app(scope, receive, send_with_id)
         except BaseException as error:
+            if _is_answered(cycle) and isinstance(error, Exception):
+                # As Starlette does when it has answered with 500. uvicorn would close the connection, and has not said
+                # so: the next request may be on it already.
+                _error_logger.error("Exception in ASGI application\n", exc_info=error)
+                return
             if not getattr(cycle, "disconnected", False) or not leaving.is_departure(error):
                 raise
             if cycle.response_started and not (body and cycle.more_body):
@@ -144,6 +150,11 @@ class RequestContext:
             leaving.log(scope, request, f"with {code}" if accepted else "before the handshake")
             if not accepted:
                 raise CLIENT_DISCONNECTED from None
+
+
+def _is_answered(cycle: Any) -> bool:
+    """Whether a client has its whole answer, as far as uvicorn knows."""
+    return bool(getattr(cycle, "response_complete", False)) and not cycle.disconnected
 
 
 def _tell_of_departure(scope: Any, request: Request, cycle: Any, body: leaving.Body | None) -> None:
