@@ -4,6 +4,7 @@ import logging
 import logging.config
 import logging.handlers
 import os
+import queue
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -213,6 +214,28 @@ def test_a_handler_that_prints_keeps_its_filters_level_and_form(journal: FakeJou
     logger.error("shown")
     ours.flush()
     assert [record["line"] for record in journal.wait_for(1)] == ["<3>ERROR shown"]
+
+
+@pytest.mark.parametrize("is_queue", [False, True])
+def test_a_handler_that_no_logger_has_prints_whole_records(
+    journal: FakeJournal, ours: JournalHandler, capfd: pytest.CaptureFixture[str], is_queue: bool
+) -> None:
+    """What is behind a queue, which spares a loop the waiting, or behind a buffer."""
+    before = Kept()
+    printing = logging.StreamHandler(sys.stdout)
+    printing.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    listener = logging.handlers.QueueListener(waiting, printing)
+    buffer = logging.handlers.MemoryHandler(10, target=printing)
+    logging.root.handlers = [logging.handlers.QueueHandler(waiting) if is_queue else buffer]
+    before.put_back()
+    logging.getLogger("shop").error("two\nlines")
+    listener.start()
+    listener.stop()
+    ours.flush()
+    (record,) = journal.wait_for(1)
+    assert (record["PRIORITY"], record["MESSAGE"]) == ("3", "ERROR two\nlines")
+    assert capfd.readouterr().out == ""
 
 
 def test_without_the_handler_of_the_role_nothing_is_carried(ours: JournalHandler) -> None:

@@ -158,12 +158,15 @@ def _lead(carrier: JournalHandler) -> None:
     """Take what handlers would print out of the journal's standard output, and have them print nothing twice."""
     for logger in _loggers():
         for handler in list(logger.handlers):
-            if not _prints(handler):
-                continue
-            if _reaches_ours(logger):
+            if _prints(handler) and _reaches_ours(logger):
                 logger.removeHandler(handler)
-            elif type(handler).emit is logging.StreamHandler.emit and writes_to_journal():
-                carrier.carry(handler)
+    if not writes_to_journal():
+        return
+    # All that there are: one behind a queue or a buffer belongs to no logger.
+    for reference in list(logging._handlerList):  # type: ignore[attr-defined]  # noqa: SLF001
+        printing = reference()
+        if printing is not None and _prints(printing) and type(printing).emit is logging.StreamHandler.emit:
+            carrier.carry(printing)
 
 
 def _reaches_ours(logger: logging.Logger | None) -> bool:
