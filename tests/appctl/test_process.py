@@ -92,6 +92,21 @@ def test_a_manager_that_restarts_itself_is_asked_again_and_that_is_said_once(
     assert capsys.readouterr().err == "systemd cannot be reached, retrying for 30 s\n"
 
 
+def test_it_is_asked_again_after_a_start_that_took_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start is waited for, and its manager may restart itself at the end of it."""
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    answers = [(1, "", "Failed to connect to bus: Connection refused"), (0, "fine\n", "")]
+
+    def finish(*_: object) -> tuple[int, str, str]:
+        now[0] += 2 * process.PATIENCE
+        return answers.pop(0)
+
+    monkeypatch.setattr(process, "finish", finish)
+    assert run("systemctl", "restart", "shop.service") == "fine\n"
+
+
 def test_other_failures_are_not_tried_again(tmp_path: Path) -> None:
     count = tmp_path / "count"
     command = script(tmp_path, "systemctl", MANAGER.format(count=count, words="Unit shop.service not found."))

@@ -52,15 +52,14 @@ def run(
     an end. It gets only the variables of `environment`, beside a PATH of ours. systemctl is asked again while systemd
     restarts itself.
     """
-    deadline = time.monotonic() + PATIENCE
-    said = False
+    deadline = 0.0  # from the first failure on: what is waited for may have taken longer
     while True:
         status, output, errors = finish(command, timeout, stdin, environment)
         again = status and Path(command[0]).name == "systemctl" and TRANSIENT.search(errors[-4096:])
-        if not again or time.monotonic() >= deadline:
+        if not again or (deadline and time.monotonic() >= deadline):
             break
-        if not said:
-            said = True
+        if not deadline:
+            deadline = time.monotonic() + PATIENCE
             print(f"systemd cannot be reached, retrying for {PATIENCE:g} s", file=sys.stderr, flush=True)
         time.sleep(0.5)
     if check and status:
