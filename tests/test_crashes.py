@@ -107,6 +107,14 @@ def test_one_that_leaves_by_itself_does_not_crash(gunicorn: Gunicorn) -> None:
     assert waits(gunicorn, 1) == [0]
 
 
+def test_one_that_is_stopped_while_it_boots_does_not_crash(gunicorn: Gunicorn) -> None:
+    for _ in range(3):
+        worker = gunicorn.start()
+        worker.told_to_leave = True
+        gunicorn.hooks.child_exit(gunicorn, worker)
+    assert gunicorn.hooks.rounds == 0
+
+
 def test_one_that_is_stopped_while_it_waits_does_not_crash(gunicorn: Gunicorn) -> None:
     waits(gunicorn, 4)
     gunicorn.dies(gunicorn.start(), after=-1)

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import pytest
 from gunicorn_fastapi.departures import LATE, Departures
-from gunicorn_fastapi.shared import LEAVING, READY, SPENT, Shares
+from gunicorn_fastapi.shared import BOOTING, LEAVING, READY, SPENT, Shares
 from servers import PATIENCE, ServerProcess, eventually
 from services import Service
 
@@ -140,6 +140,23 @@ def test_a_reload_lets_the_old_ones_go_as_the_new_ones_serve(master: Master) -> 
     assert master.told == [1, 2]
     master.manage_workers()
     assert master.told == [1, 2]
+
+
+def test_a_reload_takes_the_place_of_one_before(master: Master) -> None:
+    """Or else each of several in a row has as many workers boot beside those of the others."""
+    master.reload()
+    master.are_now(READY, 3)
+    master.reload()
+    assert (list(master.WORKERS), master.told) == ([1, 2, 3, 4, 5, 6], [4, 1])
+    master.are_now(READY, 5, 6)
+    master.manage_workers()
+    assert master.told == [4, 1, 2, 3]
+
+
+def test_a_reload_at_the_start_stops_nobody(master: Master) -> None:
+    master.are_now(BOOTING, 1, 2)
+    master.reload()
+    assert (list(master.WORKERS), master.told) == ([1, 2, 3, 4], [])
 
 
 def test_fewer_and_more_workers(master: Master) -> None:

@@ -173,6 +173,22 @@ def test_who_sends_steadily_is_not_cut(path: bytes, caplog: pytest.LogCaptureFix
     run(test())
 
 
+def test_who_is_answered_before_the_end_of_a_body_has_the_time_of_a_body() -> None:
+    """Not that of a connection that nothing is awaited from, which is shorter by default."""
+
+    async def test() -> None:
+        async with Worker(Witness(), stall_timeout=100) as worker:
+            client = await stopped(worker, b"/early")
+            await worker.pass_time(worker.config.timeout_keep_alive + 10)
+            client.send(b"b" * 8 + get())
+            assert (await client.answer())[0] == 200
+            await worker.pass_time(worker.config.timeout_keep_alive + 10)
+            assert await client.rest() == b""
+            assert not worker.connections
+
+    run(test())
+
+
 def test_who_takes_steadily_is_not_cut(caplog: pytest.LogCaptureFixture) -> None:
     """A little every ten seconds."""
 

@@ -136,6 +136,8 @@ class Answering(HttpToolsProtocol):
         if self.pipeline:
             self._running = self.pipeline[-1][0]
         super().on_response_complete()
+        if self._reading:
+            self._unset_keepalive_if_required()  # its body is awaited first, and that has a time of its own
 
     # --- Ends -------------------------------------------------------------------------------------
 

@@ -65,7 +65,8 @@ class Crashes:
     def child_exit(self, server: Any, worker: Any) -> None:
         """Count in gunicorn, and tell when the next worker has to wait."""
         lived = time.monotonic() - worker.begins
-        if worker.has_left[0] or lived < 0:  # below 0: it was told to stop while it waited
+        # Below 0: it was told to stop while it waited. While it loads the application, a signal ends it at once.
+        if worker.has_left[0] or lived < 0 or hasattr(worker, "told_to_leave"):
             return
         if lived >= LASTING:
             self.rounds = 0

@@ -101,6 +101,7 @@ class Departures:
 
     def reload(self) -> None:
         """As gunicorn does, but it goes on with its work instead of waiting for the old ones to be gone."""
+        self._supersede()
         self._is_reloading = True
         try:
             self._reload()
@@ -108,6 +109,16 @@ class Departures:
             pass
         finally:
             self._is_reloading = False
+
+    def _supersede(self) -> None:
+        """Stop those that still boot, when others serve: each of several reloads in a row would add as many."""
+        staying = self._staying()
+        if self._serving(staying) < self._server.num_workers:
+            return
+        for worker in staying:
+            if self._shares.state(worker.age) == BOOTING:
+                worker.told_to_leave = True
+                self._server.kill_worker(worker.pid, signal.SIGTERM)
 
     def reap_workers(self) -> None:
         """As gunicorn does, which stops when a worker could not start: unless others serve that came up before. No
