@@ -129,5 +129,7 @@ def test_places_that_are_mounted_read_only(host_module: Any, monkeypatch: pytest
     """A directory that is not there yet is made where its parents are."""
     assert host_module.read_only(str(tmp_path), str(tmp_path / "a/b")) == []
     monkeypatch.setattr(host_module.os, "statvfs", lambda path: SimpleNamespace(f_flag=int(path == tmp_path)))
-    monkeypatch.setattr(host_module.Path, "is_mount", lambda path: path in (tmp_path.parent, Path("/")))
-    assert host_module.read_only(str(tmp_path / "a/b"), str(tmp_path), "/") == [str(tmp_path.parent)]
+    escaped = str(tmp_path).replace("-", "\\055")
+    mounts = f"/dev/a / ext4 rw 0 0\n/dev/a {escaped} ext4 ro 0 0\n/dev/a {escaped}/a/bc ext4 ro 0 0\n"
+    monkeypatch.setattr(host_module, "read", lambda _: mounts)
+    assert host_module.read_only(str(tmp_path / "a/b"), str(tmp_path), "/") == [str(tmp_path)]

@@ -169,9 +169,15 @@ def read_only(*places: str) -> list[str]:
     for place in map(Path, places):
         there = next(path for path in (place, *place.parents) if path.exists())
         if os.statvfs(there).f_flag & os.ST_RDONLY:
-            real = Path(os.path.realpath(there))
-            found.append(str(next(path for path in (real, *real.parents) if path.is_mount())))
+            found.append(mount_point(Path(os.path.realpath(there))))
     return sorted(set(found))
+
+
+def mount_point(path: Path) -> str:
+    """Where the file system of a path is mounted, also of one that is mounted twice, which ismount() does not see."""
+    lines = read(Path("/proc/self/mounts")).splitlines()
+    points = [re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), line.split(" ")[1]) for line in lines]
+    return max((point for point in points if path.is_relative_to(point)), key=len, default="/")
 
 
 class Host:
