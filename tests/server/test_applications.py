@@ -266,7 +266,7 @@ def test_a_hook_that_nobody_would_await_is_refused(monkeypatch: pytest.MonkeyPat
     exec("async def when_ready(server): pass", module.__dict__)
     assert inspect.iscoroutinefunction(module.when_ready)
     monkeypatch.setitem(sys.modules, "mine", module)
-    with pytest.raises(SystemExit, match=r"when_ready: mine\.when_ready is async, and gunicorn would not await it"):
+    with pytest.raises(SystemExit, match=r"when_ready: mine\.when_ready is async or a generator"):
         Hooks("shop", "r").settings({"when_ready": "mine.when_ready"})
 
 
