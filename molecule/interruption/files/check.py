@@ -5,6 +5,8 @@ check.py beside             old releases are removed and a build fails meanwhile
 check.py stop STEP          it is stopped there, so that it does not go on until the power is cut; prints the target
 check.py resumed TARGET     after the power cut
 check.py completed STEP CASE    after the controller was killed: what goes on without it
+check.py previous           prints the release to roll back to
+check.py once TARGET        after the connection of a rollback was cut: it went back, and not on again
 check.py settled            after the next deploy: nothing is left, and each request was answered
 """
 
@@ -24,12 +26,19 @@ from interrupt import interrupt, wait_at
 
 RATE = 10
 CURRENT = Path("/opt/fastapi/current")
+HISTORY = Path("/opt/fastapi/history.jsonl")
 
 
 def other() -> str:
     """The release that is not in service, of the two that there are."""
     listed = json.loads(run("fastapictl", "list", "--json"))
     return next(str(entry["release"]) for entry in listed if entry["role"] != "current")
+
+
+def previous() -> str:
+    """The release that a rollback means."""
+    listed = json.loads(run("fastapictl", "list", "--json"))
+    return next(str(entry["release"]) for entry in listed if entry["role"] == "previous")
 
 
 def begun(target: str) -> subprocess.Popen[bytes]:
@@ -123,6 +132,15 @@ def completed(step: str, case: str) -> str:
     return f"at {step}: {'the new' if new else 'the former'} release serves"
 
 
+def once(target: str) -> str:
+    """A rollback to the target is the latest handover in the history, and one is all."""
+    handovers = [json.loads(line) for line in HISTORY.read_text().splitlines()]
+    seen = [(line["to"], line["outcome"]) for line in handovers[-2:]]
+    expect(seen[-1] == (target, "done"), f"a rollback to {target}", seen)
+    expect(seen[0][0] != target, "one rollback alone", seen)
+    return "it went back once"
+
+
 def settled() -> str:
     """The next deploy has completed, nothing is left, and each request was answered."""
     nothing_is_left(json.loads((CURRENT / "manifest.json").read_text())["release"])
@@ -138,6 +156,7 @@ def main() -> None:
     else:
         checks: dict[str, Callable[..., str]] = {
             "beside": beside, "stop": stop, "resumed": resumed, "completed": completed, "settled": settled,
+            "previous": previous, "once": once,
         }  # fmt: skip
         attempt(checks[name], *arguments)
 

@@ -2,7 +2,11 @@
 
     python3 interrupt.py switch
 
-waits and prints what was seen.
+waits and prints what was seen;
+
+    python3 interrupt.py switch cut
+
+cuts all connections of SSH then.
 """
 
 import os
@@ -83,5 +87,15 @@ def interrupt(step: str, number: signal.Signals) -> None:
     os.kill(int(wait_at(step)["handover"]["MainPID"]), number)
 
 
+def cut() -> None:
+    """End what serves the connections of SSH. What it has started goes on, as after a loss of the network."""
+    command = ["systemctl", "show", "--property=MainPID", "--value", "ssh.service"]
+    main = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    for session in Path(f"/proc/{main}/task/{main}/children").read_text().split():
+        os.kill(int(session), signal.SIGKILL)
+
+
 if __name__ == "__main__":
     print(wait_at(sys.argv[1]))
+    if "cut" in sys.argv[2:]:
+        cut()
