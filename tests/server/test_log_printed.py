@@ -1,12 +1,13 @@
 """What an application prints with a level of its own has that priority, and is one record."""
 
+import io
 import logging
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import gunicorn_fastapi.log.journal
 import pytest
@@ -110,13 +111,15 @@ def test_what_has_no_level_at_its_beginning_has_none(text: str) -> None:
 
 @pytest.fixture
 def printed(journal: FakeJournal) -> Iterator[Printed]:
-    """Standard output."""
+    """Standard output, as PYTHONUNBUFFERED has it."""
     assert journal
     handler = JournalHandler("app")
-    with open(gunicorn_fastapi.log.journal.STDOUT, "w", encoding="utf-8", closefd=False) as stream:
+    with open(gunicorn_fastapi.log.journal.STDOUT, "wb", buffering=0, closefd=False) as raw:
+        stream = io.TextIOWrapper(cast(Any, raw), encoding="utf-8", write_through=True)
         made = Printed(stream, handler)
         yield made
         made.detach()
+        stream.detach()
     handler.close()
 
 
@@ -154,6 +157,16 @@ def test_a_record_is_whole_and_in_its_place(
     seen = journal.wait_for(len(expected))
     for found, wanted in zip(seen, expected, strict=True):
         assert wanted.items() <= found.items()
+
+
+def test_a_line_in_pieces_has_nothing_of_others_in_it(journal: FakeJournal, printed: Printed) -> None:
+    handler = JournalHandler("app")
+    for text in ("a", " line"):
+        printed.write(text)
+        handler.handle(logging.makeLogRecord({"levelno": logging.ERROR, "msg": "other"}))
+    printed.write("\n")
+    handler.close()
+    assert [record["line"] for record in journal.wait_for(3)] == ["<3>other", "<3>other", "a line"]
 
 
 def test_what_is_written_is_counted(printed: Printed) -> None:

@@ -76,9 +76,8 @@ class Printed(io.TextIOWrapper):
     """Standard output or standard error, whose records keep their priority in the journal, and are whole."""
 
     def __init__(self, stream: TextIO, handler: JournalHandler) -> None:
-        super().__init__(
-            stream.buffer, encoding=stream.encoding, errors=stream.errors, line_buffering=True, write_through=True
-        )
+        # Line by line: between the pieces of a line, as of print(), another thread's record would come.
+        super().__init__(stream.buffer, encoding=stream.encoding, errors=stream.errors, line_buffering=True)
         self._handler = handler
         self._begins = True
         self._is_whole = False
