@@ -55,7 +55,7 @@ marked: {type: bool, returned: always, description: Whether root's record says t
 there: {type: list, elements: str, returned: always, description: What has the name.}
 user: {type: bool, returned: always, description: Whether the application's user is there.}
 outdated: {type: list, elements: str, returned: always, description: Paths of O(installed) that differ or lack.}
-read_only: {type: list, elements: str, returned: always, description: Mount points that a deploy would write to.}
+read_only: {type: list, elements: str, returned: always, description: Read-only mount points that a deploy writes to.}
 enabled: {type: bool, returned: always, description: Whether the service and its address start at boot.}
 uv: {type: bool, returned: always, description: Whether uv is there.}
 free: {type: int, returned: always, description: Bytes that a release may take.}
