@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Applications whose names begin alike, side by side on one host: whether a change of one leaves the others alone.
 
+alike.py ask                 each answers as the JSON on standard input says, and logs that
 alike.py watch               asks each of them without end
 alike.py know NAME=URL...    they are as they are now
 alike.py unchanged           they are as they were known, and have answered every request
@@ -10,6 +11,7 @@ alike.py uninstall NAME...   uninstalls each, and the others are unchanged
 Runs as root on the host.
 """
 
+import base64
 import json
 import os
 import pwd
@@ -95,6 +97,29 @@ def know(name: str, url: str) -> None:
     (KNOWN / name / "url.new").replace(KNOWN / name / "url")
 
 
+def ask(name: str, port: int, path: str, content: str = "", image: str = "") -> None:
+    """Expect an answer, and its line.
+
+    The answer has the content, a regular expression, or the beginning of the image, in base64.
+    """
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
+        body = base64.b64encode(answer.read()).decode()
+    if not (body.startswith(image) if image else re.search(content, base64.b64decode(body).decode())):
+        sys.exit(f"{name} {path}: expected {image or content}, seen (in base64): {body[:4000]}\n{journal(name)}")
+    line = re.compile(r"uvicorn\.access - 127\.0\.0\.1:\d+ - " + re.escape(f'"GET {path} HTTP/1.1" 200'))
+    deadline = time.monotonic() + 60
+    while not line.search(journal(name)):  # access lines may wait a moment for others
+        if time.monotonic() > deadline:
+            sys.exit(f"{name} {path}: its line is not in the journal\n{journal(name)}")
+        time.sleep(0.1)
+    print(f"{name} {path}", flush=True)
+
+
+def journal(name: str) -> str:
+    """The last that an application has said."""
+    return run("journalctl", "--quiet", "--output=cat", "--lines=1000", f"--unit={name}.service")
+
+
 def watch() -> None:
     """Ask every application that is known, each time by a connection of its own."""
     while True:
@@ -160,7 +185,10 @@ def uninstall(name: str) -> None:
 
 def main() -> None:
     action, *words = sys.argv[1:]
-    if action == "watch":
+    if action == "ask":
+        for asked in json.load(sys.stdin):
+            ask(**asked)
+    elif action == "watch":
         watch()
     elif action == "unchanged":
         unchanged()
