@@ -63,7 +63,7 @@ def test_what_lives_is_counted_after_deploys_a_crash_and_a_recycling(
     service: Service, tmp_path: Path, preload: bool
 ) -> None:
     directory = tmp_path / "metrics"
-    for _ in range(2):  # a release proves itself, serves beside, and takes the place
+    for _ in range(3):  # a release proves itself, serves beside, and takes the place
         for instance in ("preflight", "candidate"):
             start(service, directory, instance, preload_app=preload).stop()
         start(service, directory, preload_app=preload).end()  # whatever it leaves
