@@ -70,7 +70,7 @@ class Kept:
         """What is done meanwhile may be anything."""
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_exception: object) -> None:
         """Put it back, whatever was raised."""
         self.put_back()
 
