@@ -142,11 +142,13 @@ class DrainingServer(Server):
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Start as uvicorn does, but take connections in turn with the other workers. TLS is left to uvicorn."""
-        if self.config.ssl or not sockets:
-            await super().startup(sockets)
+        has_own_sockets = bool(sockets) and not self.config.ssl
+        await super().startup([] if has_own_sockets else sockets)
+        if self.lifespan.should_exit:  # the application has not started; newer releases of uvicorn exit by themselves
+            return
+        if not has_own_sockets:
             self.shares.is_now(READY)
             return
-        await super().startup([])
         protocol_class: Any = self.config.http_protocol_class
         protocol = functools.partial(
             protocol_class,
@@ -155,7 +157,7 @@ class DrainingServer(Server):
             app_state=self.lifespan.state,
         )
         # Typed as asyncio's class; what uvicorn uses of one is its close() and wait_closed().
-        for listener in sockets:
+        for listener in sockets or []:
             made: Any = protocol
             if readiness.is_private(listener):
                 made = readiness.telling(protocol, self.config.loaded_app, self.shares)
