@@ -1,6 +1,7 @@
 """Each check of the role's variables refuses what is wrong, says what to do, and lets pass what is right."""
 
 import datetime
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import variables
 import yaml
-from gunicorn_fastapi_controller import checks, inputs
+from gunicorn_fastapi_controller import checks, health_checks, inputs
 
 OPTIONS = variables.options()
 DEFAULTS: dict[str, Any] = {name: option["default"] for name, option in OPTIONS.items()}
@@ -38,6 +39,7 @@ def test_each_check_has_a_case_that_it_refuses() -> None:
     found = problems(
         name="Web App", app_source="", app_module="main.py", requirements=" ", exclude=[""], include=["./dist"],
         worker_class="sync", python="3.13", log_quiet=["readyz"], health_path="healthz", health_host="a b", workers=0,
+        checks=[{}],
         bind=["localhost:http"],
         socket_mode="rw", socket_user="www data", socket_group="",
         environment={"MY-KEY": "x"}, credentials={"../key": "x"}, egress=["db.example.com"],
@@ -99,6 +101,45 @@ def test_no_health_host(host: str) -> None:
 def test_health_hosts() -> None:
     for host in ("localhost", "shop.example.com:8443", "https://shop.example.com", "10.0.0.5"):
         assert problems(health_host=host) == []
+
+
+@pytest.mark.parametrize(
+    ("check", "reason"),
+    [
+        ({}, "the path null"),
+        ({"path": "items"}, 'the path "items"'),
+        ({"path": "/a b"}, "%20 for a blank"),
+        ({"path": "/", "status": 99}, "status 99"),
+        ({"path": "/", "status": "ok"}, 'status "ok"'),
+        ({"path": "/", "host": "a b"}, 'the host "a b"'),
+        ({"path": "/", "contains": ""}, 'has to contain ""'),
+        ({"path": "/", "contains": 5}, "has to contain 5"),
+        ({"path": "/", "body": "x"}, '"body", and a check has path'),
+        ({"path": "/", "headers": ["x"]}, "no mapping"),
+        ({"path": "/", "headers": {"Host": "x"}}, 'the header "Host"'),
+        ({"path": "/", "headers": {"X-A": "a\r\nB: c"}}, "no text that a header can have"),
+        ({"path": "/", "headers": {"X-A": 5}}, "no text that a header can have"),
+    ],
+)
+def test_no_check(check: dict[str, object], reason: str) -> None:
+    said = refused(checks=[{"path": "/right"}, check])
+    assert said.startswith("gunicorn_fastapi_checks: check 2 has ")
+    assert reason in said
+
+
+def test_a_header_s_value_is_not_told() -> None:
+    assert "secret" not in refused(checks=[{"path": "/", "headers": {"Authorization": "secret\n"}}])
+
+
+def test_checks() -> None:
+    whole = {"path": "/a?b=%20", "status": "401", "host": "https://a.b", "contains": "ä", "headers": {"Accept": "a b"}}
+    assert problems(checks=[{"path": "/"}, whole]) == []
+    for odd in ("/healthz", ["/healthz"], {"path": "/"}):
+        assert "gunicorn_fastapi_checks is not a list of mappings" in problems(checks=odd)[0]
+    assert json.loads(health_checks.rendered([{"path": "/"}, whole])) == [
+        {"path": "/", "status": 0, "host": "", "contains": "", "headers": {}},
+        {**whole, "status": 401},
+    ]
 
 
 @pytest.mark.parametrize("value", [b"x", [b"x"], {"a": {1, 2}}, object()])

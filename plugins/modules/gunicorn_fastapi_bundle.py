@@ -96,7 +96,10 @@ def main() -> None:
     )
     # Not above, because ansible-lint, which compares the arguments, loads modules without their library. In a role
     # it is ansible.module_utils, in a collection the collection's own; mypy knows neither.
-    from ..module_utils.gunicorn_fastapi_controller import environment  # type: ignore[import-not-found,misc]
+    from ..module_utils.gunicorn_fastapi_controller import (  # type: ignore[import-not-found,misc]
+        environment,
+        health_checks,
+    )
     from ..module_utils.gunicorn_fastapi_controller.problem import InputError  # type: ignore[import-not-found,misc]
     from ..module_utils.gunicorn_fastapi_controller.release import bundle  # type: ignore[import-not-found,misc]
 
@@ -105,6 +108,8 @@ def main() -> None:
         variables = files.get("etc/environment")
         if variables is not None:
             files["etc/environment"] = environment.rendered(variables)
+        if "etc/checks.json" in files:
+            files["etc/checks.json"] = health_checks.rendered(files["etc/checks.json"])
         made = bundle(**{**module.params, "files": files})
     except InputError as error:
         module.fail_json(msg=str(error))

@@ -268,7 +268,7 @@ class Host:
         release = self.directory / "releases" / settled["current"]
         manifest = read(release / "manifest.json") if settled["current"] else ""
         files = json.loads(manifest)["files"] if manifest else {}
-        private = ("app/", "lib/", "etc/environment")
+        private = ("app/", "lib/", "etc/environment", "etc/checks.json")
         os_release = dict(re.findall(r'^(\w+)="?(.*?)"?$', read(Path("/etc/os-release")), re.MULTILINE))
         return {
             "init": read(Path("/proc/1/comm")).strip(),

@@ -1,10 +1,11 @@
 """What becomes of an instance that fails to start."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import pytest
-from appctl import health, probe, reason, stop, systemd
+from appctl import checking, health, probe, reason, stop, systemd
 from appctl.process import CtlError
 from ctl_host import Host
 
@@ -31,13 +32,15 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return told
 
 
-def asked(reload: bool) -> argparse.Namespace:
-    return argparse.Namespace(instance="candidate", path="/healthz", host="x", timeout=1.0, reload=reload)
+def asked_for(reload: bool) -> argparse.Namespace:
+    return argparse.Namespace(
+        instance="candidate", path="/healthz", host="x", timeout=1.0, reload=reload, checks=None, refuse_fallback=False
+    )
 
 
 def test_what_fails_to_start_cannot_put_off_its_end(host: Host, failing: list[Any]) -> None:
     with pytest.raises(CtlError, match=r"answered 500\. ValueError: no \(body: no\)"):
-        health.command_probe(host, asked(reload=False))
+        health.command_probe(host, asked_for(reload=False))
     (unit, patience), killed = failing
     assert (unit, killed) == ("fastapi-candidate.service", "fastapi-candidate.service")
     assert 1 < patience < 65
@@ -45,7 +48,7 @@ def test_what_fails_to_start_cannot_put_off_its_end(host: Host, failing: list[An
 
 def test_what_fails_to_reload_goes_on(host: Host, failing: list[Any]) -> None:
     with pytest.raises(CtlError, match="answered 500"):
-        health.command_probe(host, asked(reload=True))
+        health.command_probe(host, asked_for(reload=True))
     assert failing == []
 
 
@@ -57,5 +60,26 @@ def test_what_is_not_complete_any_more_is_told_before_its_own_words(
     with pytest.raises(
         CtlError, match=r"^release aaa1 is incomplete: .*/python3.11: .* Deploy it again\. GET /healthz"
     ):
-        health.command_probe(host, asked(reload=False))
+        health.command_probe(host, asked_for(reload=False))
     assert failing
+
+
+def test_checks_follow_the_health_path(
+    host: Host, failing: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise probe.UnhealthyError("check 1 of gunicorn_fastapi_checks, GET /items: answered 500", "(body: no)")
+
+    asked: list[object] = []
+    monkeypatch.setattr(probe, "probe", lambda *_, **__: "/healthz answered 200")
+    monkeypatch.setattr(checking, "refuse_fallback", lambda *words: asked.append(words[1:3]))
+    monkeypatch.setattr(checking, "verify", fail)
+    (tmp_path / "checks.json").write_text("[]")
+    arguments = asked_for(reload=False)
+    arguments.refuse_fallback = True
+    health.command_probe(host, arguments)
+    assert asked == [("/healthz", "x")]
+    arguments.checks = tmp_path / "checks.json"
+    with pytest.raises(CtlError, match=r"GET /items: answered 500\. ValueError: no \(body: no\)"):
+        health.command_probe(host, arguments)
+    assert failing[-1] == "fastapi-candidate.service"

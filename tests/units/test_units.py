@@ -23,6 +23,7 @@ CASES = {
     "closed": {
         "gunicorn_fastapi_egress": [],
         "gunicorn_fastapi_credentials": {"password": "secret"},
+        "gunicorn_fastapi_checks": [{"path": "/api"}],
         "gunicorn_fastapi_proc": "visible",
         "gunicorn_fastapi_executable_memory": True,
     },

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import addresses, settings, texts
+from . import addresses, health_checks, settings, texts
 from .environment import RESERVED, has_no_form
 from .environment import value as as_text
 from .inputs import matches, shown
@@ -271,6 +271,7 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     texts.python,
     health_path,
     health_host,
+    health_checks.problem,
     workers,
     addresses.bind,
     addresses.socket_mode,

@@ -57,6 +57,13 @@ def to_list(value: object) -> list[str]:
     return [to_str(item) for item in value]
 
 
+def to_mappings(value: object) -> list[dict[str, Any]]:
+    """A list of mappings. Not from a text, as for one of them."""
+    if not isinstance(value, (list, tuple)):
+        raise ValueError
+    return [to_dict(item) for item in value]
+
+
 def to_dict(value: object) -> dict[str, Any]:
     """A mapping. Not from a text: the words of one could be secrets, and there are several ways to read it."""
     if not isinstance(value, Mapping):
@@ -74,6 +81,7 @@ KINDS: dict[str, tuple[Callable[[Any], object], str]] = {
     "bool": (to_bool, "true or false"),
     "str": (to_str, "a text, which needs quotes in YAML"),
     "list": (to_list, "a list of texts, which need quotes in YAML"),
+    "list of dict": (to_mappings, "a list of mappings"),
     "dict": (to_dict, "a mapping"),
     "raw": (to_raw, "a value"),
 }
@@ -86,13 +94,16 @@ def most(name: str) -> int:
 
 def converted(name: str, value: object, option: Mapping[str, Any]) -> object:
     """The value of one variable in its type. Raises InputError, which repeats no value that may be secret."""
-    convert, wanted = KINDS[option["type"]]
+    of_mappings = option["type"] == "list" and option.get("elements") == "dict"
+    convert, wanted = KINDS["list of dict" if of_mappings else option["type"]]
     try:
         result = convert(value)
     except (ValueError, KeyError):
         if option["type"] == "dict":
             example = f"""-e '{{"{name}": {{"key": "value"}}}}'"""
             raise InputError(f"{name} is not a mapping. Write it as YAML, on the command line as {example}.") from None
+        if of_mappings:
+            raise InputError(f"{name} is not {wanted}. Write it as YAML, such as [{{path: /}}].") from None
         raise InputError(f"{name}: {shown(value)} is not {wanted}.") from None
     if isinstance(result, int) and abs(result) > most(name):
         raise InputError(f"{name}: {shown(value)} must be at most {most(name)}.")

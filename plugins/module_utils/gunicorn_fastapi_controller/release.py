@@ -19,6 +19,8 @@ from .source import Source
 NAME_DIGITS = 40
 # So many of them are shown to people.
 SHOWN_DIGITS = 12
+# Rendered files whose content may be secret, with their modes: the application's variables, and headers of checks.
+PRIVATE = {"etc/environment": 0o640, "etc/checks.json": 0o600}
 
 
 def digest(*parts: bytes) -> str:
@@ -82,7 +84,7 @@ def differences(
 ) -> list[dict[str, str]]:
     """What --diff shows: the changed configuration by its text, everything else by its name.
 
-    The variables of the application may be private, so they too are only named.
+    What may be private is only named.
     """
     shown: list[dict[str, str]] = []
     sides = {"before": "", "after": ""}
@@ -92,7 +94,7 @@ def differences(
     for name in sorted(set(new) | set(old)):
         if new.get(name) == old.get(name):
             continue
-        if name in contents and name != "etc/environment":
+        if name in contents and name not in PRIVATE:
             shown.append(
                 {
                     "before_header": f"{former}/{name}",
@@ -149,9 +151,8 @@ def bundle(
     digests = {m.name: m.digest for m in members}
     manifest = {"release": release, **identity, "files": digests, "packages": packages(entries, host)}
     virtualenv = virtualenv_name(entries, identity)
-    modes = {"etc/environment": 0o640}
     complete = [
-        rendered(m.name, named(m.name, made[m.name], release), modes.get(m.name, m.mode)) if m.name in files else m
+        rendered(m.name, named(m.name, made[m.name], release), PRIVATE.get(m.name, m.mode)) if m.name in files else m
         for m in members
     ]
     complete.append(rendered("manifest.building", json.dumps(manifest, indent=1, sort_keys=True) + "\n"))

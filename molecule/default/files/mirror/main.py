@@ -36,12 +36,14 @@ def writable() -> Iterator[str]:
 
 
 def answer(path: str) -> object:
-    """What a path shows: /environment, /writable; None for any other one, such as /healthz."""
+    """What a path shows: /environment, /writable, /healthz; None for any other one."""
     match path:
         case "/environment":
             return dict(os.environ)
         case "/writable":
             return sorted(writable())
+        case "/healthz":
+            return "well"
     return None
 
 
@@ -50,7 +52,8 @@ async def app(
 ) -> None:
     """The ASGI application."""
     assert scope["type"] == "http"  # uvicorn goes on without a lifespan then
-    content = json.dumps(await asyncio.to_thread(answer, scope["path"])).encode()
+    shown = await asyncio.to_thread(answer, scope["path"])
+    content = json.dumps(shown).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": 404 if shown is None else 200, "headers": headers})
     await send({"type": "http.response.body", "body": content})

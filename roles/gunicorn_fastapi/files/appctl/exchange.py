@@ -1,4 +1,4 @@
-"""One question to the health path, and its answer, which has an end in time and size whatever is sent."""
+"""One question to an instance, and its answer, which has an end in time and size whatever is sent."""
 
 import contextlib
 import re
@@ -6,6 +6,7 @@ import select
 import socket
 import time
 import urllib.parse
+from collections.abc import Mapping
 from pathlib import Path
 
 from appctl.text import visible
@@ -16,6 +17,9 @@ BODY = 300
 
 LINGER = 0.5
 """Seconds that the beginning of the body may take after the headers."""
+
+ADDED = """'@app.get("/healthz")', 'def healthz():', '    return {"status": "ok"}'"""
+"""A health path as FastAPI has it, line by line."""
 
 HEALTHY, NOT_YET, UNHEALTHY = "healthy", "not yet", "unhealthy"
 
@@ -37,6 +41,7 @@ class Answer:
     def __init__(self, head: bytes, body: bytes) -> None:
         status = re.match(rb"HTTP/1\.[01] ([1-9][0-9]{2})\b", head)
         self.status = int(status[1]) if status else 0
+        self.content = body
         self.body = visible(body[:BODY].decode(errors="replace"), one_line=True)
         self.headers: dict[str, str] = {}
         for line in head.split(b"\r\n")[1:]:
@@ -49,19 +54,45 @@ class Answer:
         self.requests = (int(requests[1]), int(requests[2]), float(requests[3])) if requests else None
 
     @property
+    def whole(self) -> bytes:
+        """What was read of the body, without the frames of its pieces."""
+        if "chunked" not in self.headers.get("transfer-encoding", "").lower():
+            return self.content
+        left, found = self.content, b""
+        while size := re.match(rb"([0-9a-fA-F]{1,8})[^\r\n]{0,100}\r\n", left):
+            length = int(size[1], 16)
+            found += left[size.end() : size.end() + length]
+            left = left[size.end() + length + 2 :]
+        return found
+
+    @property
+    def paths(self) -> list[str]:
+        """Paths of the application that could be asked for its health, as far as the server tells them."""
+        return self.headers.get("x-paths", "").split()
+
+    @property
     def all_ready(self) -> bool:
         """Whether all workers serve, as far as the server tells; one of an older release does not."""
         return self.workers is None or self.workers[0] == self.workers[1]
 
 
 class Exchange:
-    """A connection on which the health path has been asked for. It waits in the queue until a worker takes it.
+    """A connection on which a path has been asked for. It waits in the queue until a worker takes it.
 
     ``host`` is what the request names, with https:// before it when it is to look like one that came through TLS.
+    ``headers`` are sent too; of the body, ``most`` bytes are read, also of a welcome answer.
     Raises OSError when nobody listens, or the queue is full.
     """
 
-    def __init__(self, address: Path, path: str, host: str = "localhost") -> None:
+    def __init__(
+        self,
+        address: Path,
+        path: str,
+        host: str = "localhost",
+        headers: Mapping[str, str] | None = None,
+        most: int = 0,
+    ) -> None:
+        self._most = most
         self._received = bytearray()
         self._head_at = 0.0
         self._ended = False
@@ -69,6 +100,7 @@ class Exchange:
         lines = [f"GET {path} HTTP/1.1", f"Host: {name}", "User-Agent: health", "Connection: close"]
         if name != host:
             lines.append("X-Forwarded-Proto: https")
+        lines += [f"{header}: {value}" for header, value in (headers or {}).items()]
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             self._socket.setblocking(False)
@@ -107,18 +139,27 @@ class Exchange:
             return Answer(head, b"") if self._ended or len(head) > HEAD else None
         found = Answer(head, body)
         length = found.headers.get("content-length", "")
-        enough = min(int(length), BODY) if re.fullmatch("[0-9]{1,18}", length) else BODY
-        late = time.monotonic() >= self._head_at + LINGER
+        most = max(self._most, BODY)
+        enough = min(int(length), most) if re.fullmatch("[0-9]{1,18}", length) else most
+        late = not self._most and time.monotonic() >= self._head_at + LINGER
         # Of an answer that is welcome, nobody reads the body.
-        if self._ended or late or len(body) >= enough or verdict(found.status) == HEALTHY:
+        unread = not self._most and verdict(found.status) == HEALTHY
+        if self._ended or late or len(body) >= enough or unread:
             return found
         return None
 
 
-def ask(address: Path, path: str, host: str = "localhost", timeout: float = 5.0) -> Answer:
+def ask(
+    address: Path,
+    path: str,
+    host: str = "localhost",
+    timeout: float = 5.0,
+    headers: Mapping[str, str] | None = None,
+    most: int = 0,
+) -> Answer:
     """Ask once. The answer has the status 0 when it is not there after `timeout` seconds. Raises OSError as above."""
     deadline = time.monotonic() + timeout
-    with contextlib.closing(Exchange(address, path, host)) as exchange:
+    with contextlib.closing(Exchange(address, path, host, headers, most)) as exchange:
         while (left := deadline - time.monotonic()) > 0:
             if select.select([exchange], [], [], min(left, 0.1))[0]:
                 exchange.read()
@@ -128,17 +169,25 @@ def ask(address: Path, path: str, host: str = "localhost", timeout: float = 5.0)
     return Answer(b"", b"")
 
 
-def details(answer: Answer, path: str, host: str) -> str:
-    """What was asked and what came back, and what is likely behind it, in brackets."""
+def received(answer: Answer, host: str) -> str:
+    """By what it was asked and what came back, in brackets."""
     name = host.removeprefix("https://")
     told = [f"asked with Host: {name}{'' if name == host else ' and X-Forwarded-Proto: https'}"]
-    location = answer.headers.get("location", "")
-    if location:
+    if location := answer.headers.get("location", ""):
         told.append(f"Location: {location}")
     if answer.body:
         told.append(f"body: {answer.body}")
-    cause = likely_cause(answer.status, location, path, host)
-    return f"({'; '.join(told)}){f' {cause}' if cause else ''}"
+    return f"({'; '.join(told)})"
+
+
+def details(answer: Answer, path: str, host: str) -> str:
+    """What was asked and what came back, in brackets, and what is likely behind it."""
+    cause = likely_cause(answer.status, answer.headers.get("location", ""), path, host)
+    if answer.status in (401, 403, 404, 405) and answer.paths:
+        cause += f": {', '.join(answer.paths)}"
+    if answer.status == 404:
+        cause += f", or add one in three lines: {ADDED}"
+    return f"{received(answer, host)}{f' {cause}' if cause else ''}"
 
 
 def likely_cause(status: int, location: str, path: str, host: str) -> str:

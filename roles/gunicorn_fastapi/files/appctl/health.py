@@ -4,8 +4,9 @@ import argparse
 import contextlib
 import os
 import time
+from pathlib import Path
 
-from appctl import bounded, complete, probe, reason, releases, stop, systemd, talk
+from appctl import bounded, checking, complete, probe, reason, releases, stop, systemd, talk
 from appctl.app import INSTANCES, App
 from appctl.asking import seconds
 from appctl.process import CtlError
@@ -20,10 +21,14 @@ def command_probe(app: App, arguments: argparse.Namespace) -> None:
             probe.recycle(pid, arguments.timeout)
         else:
             note(app, arguments.instance)
-        address = app.address(arguments.instance)
-        talk.out(
-            probe.probe(address, arguments.path, arguments.timeout, pid, kill=not arguments.reload, host=arguments.host)
-        )
+        address, host = app.address(arguments.instance), arguments.host
+        asked = time.monotonic()
+        talk.out(probe.probe(address, arguments.path, arguments.timeout, pid, kill=not arguments.reload, host=host))
+        left = arguments.timeout - (time.monotonic() - asked)
+        if arguments.refuse_fallback:
+            checking.refuse_fallback(address, arguments.path, host, left)
+        if arguments.checks:
+            checking.verify(address, checking.read(arguments.checks, host), left, pid)
     except CtlError as failure:
         told = ""
         with contextlib.suppress(Exception):  # what is told decides nothing
@@ -66,4 +71,6 @@ def add_probe(command: argparse.ArgumentParser) -> None:
     command.add_argument("path")
     command.add_argument("--host", default="localhost", help="what the request names, with https:// as if through TLS")
     command.add_argument("--timeout", type=seconds, default=60, metavar="SECONDS")
+    command.add_argument("--checks", type=Path, metavar="FILE", help="what it has to answer beside, as JSON")
+    command.add_argument("--refuse-fallback", action="store_true", help="fail when any path is answered like this one")
     command.add_argument("--reload", action="store_true", help="have the workers replaced before")

@@ -1,7 +1,8 @@
 """Answers that say how an instance is, for who asks it whether it works.
 
 ``X-Workers: 1/2``: how many workers serve, of how many. ``X-Requests: 70/4/300.0``: how many requests of clients were
-answered, how many of them with 5xx, in the last so many seconds.
+answered, how many of them with 5xx, in the last so many seconds. ``X-Paths: /health /items``, where the one that was
+asked for does not serve: which of the application's could.
 """
 
 import copy
@@ -10,14 +11,18 @@ from pathlib import Path
 from socket import AF_UNIX, socket
 from typing import Any
 
+from gunicorn_fastapi.routes import askable
 from gunicorn_fastapi.shared import Shares
 
 PRIVATE = frozenset({"main.sock", "candidate.sock", "preflight.sock"})
 """Names of the unix sockets at which the control command asks one instance."""
 
 
-OWN = frozenset({b"x-workers", b"x-requests"})
+OWN = frozenset({b"x-workers", b"x-requests", b"x-paths"})
 """Headers that nobody but the server sets here."""
+
+ELSEWHERE = frozenset({401, 403, 404, 405})
+"""Answers after which another path is asked."""
 
 
 def is_private(listener: socket) -> bool:
@@ -51,6 +56,7 @@ class _Readiness:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if (b"x-forwarded-proto", b"https") in scope.get("headers", ()):
             scope = {**scope, "scheme": "https"}
+        wants_paths = (b"x-paths", b"wanted") in scope.get("headers", ())
 
         async def send_with_own(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -58,6 +64,8 @@ class _Readiness:
                     (b"x-workers", b"%d/%d" % self._shares.readiness()),
                     (b"x-requests", b"%d/%d/%.1f" % self._shares.counts.lately()),
                 ]
+                if wants_paths or message["status"] in ELSEWHERE:
+                    own.append((b"x-paths", " ".join(askable(self._app)).encode()))
                 theirs = [header for header in message.get("headers", ()) if header[0].lower() not in OWN]
                 message = {**message, "headers": [*theirs, *own]}
             await send(message)
