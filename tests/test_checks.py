@@ -47,9 +47,24 @@ def test_each_check_has_a_case_that_it_refuses() -> None:
         drain_timeout=0, graceful_timeout=2, header_max=0, header_timeout=0,
         body_max=-1, stall_timeout=-1, websocket_message_max=0, websocket_memory_max=-1, keep_releases=1,
         lock_wait=0, start_timeout=0, backlog=0, tasks_max=0, worker_memory=0, memory_max="lots", cpu_quota="1.5",
-        index_url="https://me:secret@packages.example.com/simple", wheelhouse="/nonexistent",
+        hooks={"after": "notify"}, index_url="https://me:secret@packages.example.com/simple", wheelhouse="/nonexistent",
     )  # fmt: skip
     assert len(found) == len(checks.CHECKS)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"before_deploy": "nonexistent-program"}, {"on_failure": "echo 'a"}, {"after_deploy": []}, {"timeout": 0},
+        {"timeout": "soon"}, {"timeout": True}, {"after_deploys": "true"},
+    ],
+)  # fmt: skip
+def test_hooks_that_could_not_run(given: dict[str, object]) -> None:
+    assert refused(hooks=given)
+
+
+def test_hooks() -> None:
+    assert problems(hooks={"before_deploy": "sh -c 'exit 0'", "after_deploy": ["true", "a b"], "timeout": 5}) == []
 
 
 @pytest.mark.parametrize("name", ["fastapi", "shop", "shop_probe", "shop_admin", "shop2", "a", "shopctl", "x" * 31])

@@ -19,7 +19,7 @@ if LIBRARY not in sys.path:
 from gunicorn_fastapi_controller import checks, hosts, inputs  # noqa: E402
 
 # Not repeated in a result, which -v prints.
-PRIVATE = ("gunicorn_fastapi_environment", "gunicorn_fastapi_credentials", "gunicorn_fastapi_checks")
+PRIVATE = tuple(f"gunicorn_fastapi_{name}" for name in ("environment", "credentials", "checks", "hooks"))
 
 
 class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import addresses, health_checks, settings, texts
+from . import addresses, health_checks, hooks, settings, texts
 from .environment import RESERVED, has_no_form
 from .environment import value as as_text
 from .inputs import matches, shown
@@ -298,6 +298,7 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     above_zero("gunicorn_fastapi_worker_memory"),
     memory_max,
     cpu_quota,
+    hooks.check,
     index_url,
     wheelhouse,
 )
