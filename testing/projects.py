@@ -33,6 +33,8 @@ class Project:
         (root / "lib/log/journal.py").write_text("# journal\n")
         self.arguments: dict[str, Any] = {
             "source": str(self.source),
+            "app_path": "",
+            "origin": {},
             "exclude": [".git", "*.pyc"],
             "requirements": "requirements.txt",
             "include": [],

@@ -37,7 +37,8 @@ def test_the_defaults_are_right() -> None:
 def test_each_check_has_a_case_that_it_refuses() -> None:
     """All at once, so that an operator corrects them at once."""
     found = problems(
-        name="Web App", app_source="", app_module="main.py", requirements=" ", exclude=[""], include=["./dist"],
+        name="Web App", app_source="", app_path="../x", app_version="a b",
+        app_module="main.py", requirements=" ", exclude=[""], include=["./dist"],
         worker_class="sync", python="3.13", log_quiet=["readyz"], health_path="healthz", health_host="a b", workers=0,
         checks=[{}],
         bind=["localhost:http"],

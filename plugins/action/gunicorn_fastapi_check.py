@@ -16,7 +16,7 @@ LIBRARY = str(Path(__file__).resolve().parent.parent / "module_utils")
 if LIBRARY not in sys.path:
     sys.path.append(LIBRARY)
 
-from gunicorn_fastapi_controller import checks, hosts, inputs  # noqa: E402
+from gunicorn_fastapi_controller import checks, hosts, inputs, location  # noqa: E402
 
 # Not repeated in a result, which -v prints.
 PRIVATE = tuple(f"gunicorn_fastapi_{name}" for name in ("environment", "credentials", "checks", "hooks"))
@@ -55,4 +55,6 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
             problems = [f"{variables['inventory_hostname']}: {' '.join(problems)}"] if problems else []
         if problems:
             return result | {"failed": True, "msg": "\n".join(problems)}
-        return result | {"changed": False, "inputs": {n: v for n, v in converted.items() if n not in PRIVATE}}
+        told = {n: v for n, v in converted.items() if n not in PRIVATE}
+        told["gunicorn_fastapi_app_source"] = location.without_secrets(converted["gunicorn_fastapi_app_source"])
+        return result | {"changed": False, "inputs": told}

@@ -15,6 +15,8 @@ description:
     replaced, and C(@RELEASE_SHORT@) what people are shown of it.
 options:
   source: {type: path, required: true, description: Directory with the application's source.}
+  app_path: {type: str, default: "", description: The application's directory in the source.}
+  origin: {type: dict, default: {}, description: "What the manifest says of the source, which decides no release."}
   exclude: {type: list, elements: str, default: [], description: Shell patterns of names to leave out.}
   include: {type: list, elements: str, default: [], description: Patterns as in .gitignore of what it left out.}
   requirements: {type: str, required: true, description: The lock file inside the source.}
@@ -80,6 +82,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "source": {"type": "path", "required": True},
+            "app_path": {"type": "str", "default": ""},
+            "origin": {"type": "dict", "default": {}},
             "exclude": {"type": "list", "elements": "str", "default": []},
             "requirements": {"type": "str", "required": True},
             "include": {"type": "list", "elements": "str", "default": []},

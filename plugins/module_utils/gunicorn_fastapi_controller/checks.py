@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import addresses, health_checks, hooks, settings, texts
+from . import addresses, health_checks, hooks, location, settings, texts
 from .environment import RESERVED, has_no_form
 from .environment import value as as_text
 from .inputs import matches, shown
@@ -54,6 +54,8 @@ def name(inputs: Inputs) -> str:
 
 def app_module(inputs: Inputs) -> str:
     value = inputs["gunicorn_fastapi_app_module"]
+    if not value:  # it is found in the source
+        return ""
     part = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
     if matches(rf"{part}:{part}(\(\))?", value):
         return ""
@@ -261,7 +263,9 @@ def wheelhouse(inputs: Inputs) -> str:
 
 CHECKS: tuple[Callable[[Inputs], str], ...] = (
     name,
-    texts.path("gunicorn_fastapi_app_source", "/home/me/shop"),
+    location.app_source,
+    location.app_path,
+    location.app_version,
     app_module,
     texts.path("gunicorn_fastapi_requirements", "requirements.txt"),
     texts.patterns("gunicorn_fastapi_exclude", texts.fits_no_name),

@@ -137,9 +137,9 @@ def docker_rule(line: str) -> Rule:
 class GitIgnore:
     """The .gitignore files of a repository, from its top to wherever the source's walk has come."""
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Path, top: Path) -> None:
         self.source = source
-        self.top = next((p for p in (source, *source.parents) if (p / ".git").exists()), source)
+        self.top = next((p for p in (source, *source.parents) if (p / ".git").exists()), top)
         self.rules: dict[str, list[Rule]] = {}
         above = self.source.relative_to(self.top)
         if any(self.fitting(PurePosixPath(path), True) for path in (above, *above.parents) if path.name):
@@ -150,6 +150,7 @@ class GitIgnore:
     def ask_git(self) -> set[str]:
         """What git has in its index, which no .gitignore concerns. Empty without git."""
         command = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "ls-files", "-z"]
+        command.append("--recurse-submodules")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         try:
             done = subprocess.run(command, cwd=self.source, env=environment, capture_output=True, check=True)

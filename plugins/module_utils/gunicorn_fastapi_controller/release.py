@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from .archive import Member, pack, rendered
-from .problem import visible
+from .git import pointers
+from .problem import InputError, visible
 from .requirements import Entry, Requirements, read
 from .server import Host, check, check_python, names, supplied
-from .source import Source
+from .source import Source, listing
 
 # Hexadecimal digits of the name of a release or a virtualenv: so many that nobody can make two contents with one name.
 NAME_DIGITS = 40
@@ -119,8 +120,23 @@ def listed(path: Path, source: Source, supply: list[str], host: Host) -> tuple[R
     return own, Requirements(added), check(own, added, host, path)
 
 
+def require_content(packed: Source, origin: dict[str, Any]) -> list[str]:
+    """A warning about files whose content git-lfs has. Raises InputError where that was to be fetched."""
+    paths = {name: member.path for name, member in packed.members.items() if member.path}
+    found = pointers(paths)
+    if not found:
+        return []
+    told = f"gunicorn_fastapi_app_source: {listing(found)} is a pointer of git-lfs, whose content is not there."
+    if origin.get("kind") == "git":
+        remedy = "Install git-lfs on the controller (apt install git-lfs)"
+        raise InputError(f"{told} {remedy}, or leave it out by gunicorn_fastapi_exclude.")
+    return [f"{told} Fetch it (git lfs pull), or leave it out by gunicorn_fastapi_exclude."]
+
+
 def bundle(
     source: str,
+    app_path: str,
+    origin: dict[str, Any],
     exclude: list[str],
     include: list[str],
     requirements: str,
@@ -134,7 +150,8 @@ def bundle(
     before: dict[str, Any],
 ) -> dict[str, object]:
     """Collect, name and pack a release. Raises InputError for unusable input."""
-    packed = Source(Path(source), exclude, include)
+    packed = Source(Path(source) / app_path, exclude, include, Path(source))
+    lfs = require_content(packed, origin)
     host = Host(identity["python"], machine)
     own, added, warnings = listed(packed.path / requirements, packed, supply, host)
     entries = own.entries + added.entries
@@ -150,6 +167,8 @@ def bundle(
     # The digests are those from before the release had its name.
     digests = {m.name: m.digest for m in members}
     manifest = {"release": release, **identity, "files": digests, "packages": packages(entries, host)}
+    # It says where the content comes from, and is no part of it: the same from elsewhere is the same release.
+    manifest |= {"origin": origin} if origin else {}
     virtualenv = virtualenv_name(entries, identity)
     complete = [
         rendered(m.name, named(m.name, made[m.name], release), PRIVATE.get(m.name, m.mode)) if m.name in files else m
@@ -157,7 +176,8 @@ def bundle(
     ]
     complete.append(rendered("manifest.building", json.dumps(manifest, indent=1, sort_keys=True) + "\n"))
     complete.append(Member("venv", link=f"../../virtualenvs/{virtualenv}"))
-    archive = Path(directory) / f"release-{release}.tar.gz"
+    told = digest(json.dumps(origin, sort_keys=True).encode())
+    archive = Path(directory) / f"release-{release}-{told[:SHOWN_DIGITS]}.tar.gz"
     if archive.exists():
         os.utime(archive)
     else:
@@ -167,7 +187,7 @@ def bundle(
     return {
         "changed": changed,
         "diff": differences(before, release, members, shown) if changed else [],
-        "warnings": packed.warnings() + warnings if changed else [],
+        "warnings": packed.warnings() + lfs + warnings if changed else [],
         "release": release,
         "archive": str(archive),
         "virtualenv": virtualenv,

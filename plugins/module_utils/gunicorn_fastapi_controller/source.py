@@ -43,9 +43,9 @@ def is_directory(path: Path) -> bool:
 
 
 class Source:
-    """A directory of the controller, and what of it goes into a release."""
+    """A directory of the controller, and what of it goes into a release. `top`: that of the source that it is in."""
 
-    def __init__(self, path: Path, exclude: list[str], include: list[str]) -> None:
+    def __init__(self, path: Path, exclude: list[str], include: list[str], top: Path | None = None) -> None:
         if not is_directory(path):
             raise InputError(
                 f"gunicorn_fastapi_app_source: {path} is not a directory on the controller. "
@@ -53,7 +53,7 @@ class Source:
             )
         self.path, self.exclude = path.resolve(), exclude
         self.include: list[Rule] = [git_rule(line, "") for line in include]
-        self.git, self.docker = GitIgnore(self.path), DockerIgnore(self.path)
+        self.git, self.docker = GitIgnore(self.path, (top or path).resolve()), DockerIgnore(self.path)
         self.left_out: list[str] = []
         self.members = {
             member.name.removeprefix("app/"): member for member in self.walk("", ignored=False, by_git=False)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from appctl import bounded, counting, disk, exchange, history, limits, lock, releases, systemd, talk, watch
+from appctl import bounded, counting, disk, exchange, history, limits, lock, origin, releases, systemd, talk, watch
 from appctl.addresses import for_candidate
 from appctl.app import CANDIDATE, MAIN, PREFLIGHT, App
 from appctl.disk import Replacement, durable, read_bounded, staged, try_to_write
@@ -131,7 +131,8 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
     outcome, why = "failed", ""
     beside = []
     way = f"from {short(before)} to {short(release)}" if before else f"to {short(release)} (first deployment)"
-    talk.say(app, f"handover {way} begins", release)
+    whence = origin.words(origin.of(app, release))
+    talk.say(app, f"handover {way} begins{f': {whence}' if whence else ''}", release)
     try:
         # First what takes room on the disk.
         try_to_write(app.root)  # the history, and the link

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from appctl import complete, releases, talk
+from appctl import complete, origin, releases, talk
 from appctl.app import App
 from appctl.releases import short
 
@@ -26,11 +26,13 @@ def command_list(app: App, _: argparse.Namespace) -> list[dict[str, Any]]:
             "served": release in served,
             "size": size(app.release(release)) + size((app.release(release) / "venv").resolve()),
             "incomplete": complete.why_not(app, release),
+            "origin": origin.of(app, release),
         }
         rows.append(row)
         state = row["role"] or ("served" if row["served"] else "never served")
+        told = f", {words}" if (words := origin.words(row["origin"])) else ""
         damage = f", incomplete: {row['incomplete']}" if row["incomplete"] else ""
-        talk.out(f"{short(release)}  {row['built']}  {row['size'] / 2**20:5.0f} MiB  {state}{damage}")
+        talk.out(f"{short(release)}  {row['built']}  {row['size'] / 2**20:5.0f} MiB  {state}{told}{damage}")
     return rows
 
 

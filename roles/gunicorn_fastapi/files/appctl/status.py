@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from appctl import backoff, complete, counting, exchange, history, limits, releases, systemd, talk, watch
+from appctl import backoff, complete, counting, exchange, history, limits, origin, releases, systemd, talk, watch
 from appctl.app import CANDIDATE, MAIN, App
 from appctl.process import CtlError
 from appctl.releases import short
@@ -78,6 +78,7 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
         "candidate": candidate,
         # Only root may look into the releases and the history.
         "incomplete": complete.why_not(app, release) if is_root and release else "",
+        "origin": origin.of(app, release) if is_root else {},
         "previous": releases.previous(app) if is_root else None,
         "handovers": handovers[-HANDOVERS:],
         "damaged": damaged,
@@ -114,6 +115,8 @@ def words(state: dict[str, Any]) -> list[str]:
         f"  status    {state['status']}",
         f"  memory    {limits.words(state)}",
     ]
+    if told := origin.words(state["origin"]):
+        lines.insert(1, f"  source    {told}")
     if state["incomplete"]:
         lines.append(f"  release   incomplete, it could not start again: {state['incomplete']}. Deploy it again")
     if requests:

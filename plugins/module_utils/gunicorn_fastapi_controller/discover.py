@@ -1,0 +1,159 @@
+"""The application in a source, found as the fastapi command finds it, but read only: nothing of it is executed."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .problem import InputError, visible
+
+VARIABLE = "gunicorn_fastapi_app_module"
+PLACES = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
+"""Where the fastapi command looks, in its order."""
+
+CLASSES = ("FastAPI", "Starlette")
+NAMES = ("app", "api")
+OTHERS = ("APIRouter", "Celery", "Flask", "Typer", "Router")
+"""What is often called app, and serves no ASGI."""
+
+FACTORIES = ("create_app", "get_app", "make_app", "build_app", "app_factory")
+IMPORT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(\(\))?", re.ASCII)
+
+
+@dataclass
+class Module:
+    """What a file binds at its top, by name."""
+
+    path: str
+    applications: dict[str, int] = field(default_factory=dict)
+    """The objects of CLASSES, with their lines."""
+    values: dict[str, int] = field(default_factory=dict)
+    """What could be one: calls of something else, and other expressions."""
+    imported: dict[str, str] = field(default_factory=dict)
+    factories: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.path.removesuffix(".py").replace("/", ".")
+
+
+def body(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that run when a module is imported, also those of if, try and with."""
+    for statement in statements:
+        yield statement
+        if isinstance(statement, ast.If) and "__name__" not in ast.unparse(statement.test):
+            yield from body([*statement.body, *statement.orelse])
+        elif isinstance(statement, ast.Try):
+            handlers = [inner for handler in statement.handlers for inner in handler.body]
+            yield from body([*statement.body, *handlers, *statement.orelse, *statement.finalbody])
+        elif isinstance(statement, ast.With):
+            yield from body(statement.body)
+
+
+def read(path: str, text: str) -> Module:
+    """What a file binds. Nothing when it is no Python that this controller reads."""
+    module, aliases = Module(path), {}
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return module
+    for statement in body(tree.body):
+        if isinstance(statement, ast.ImportFrom):
+            for alias in statement.names:
+                aliases[alias.asname or alias.name] = alias.name
+                module.imported[alias.asname or alias.name] = statement.module or alias.name
+        elif isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            for target in targets:
+                if isinstance(target, ast.Name):
+                    note(module, target.id, statement.value, aliases)
+        elif isinstance(statement, ast.FunctionDef) and statement.name in FACTORIES and takes_nothing(statement):
+            module.factories[statement.name] = statement.lineno
+    return module
+
+
+def note(module: Module, name: str, value: ast.expr, aliases: dict[str, str]) -> None:
+    """Note a name with the value that it is given."""
+    called = ""
+    if isinstance(value, ast.Call):
+        called = value.func.attr if isinstance(value.func, ast.Attribute) else getattr(value.func, "id", "")
+        called = aliases.get(called, called)
+    if called in CLASSES:
+        module.applications[name] = value.lineno
+        module.values.pop(name, None)
+    elif called not in OTHERS and not isinstance(value, ast.Constant):
+        module.values[name] = value.lineno
+
+
+def takes_nothing(function: ast.FunctionDef) -> bool:
+    """Whether a function can be called without arguments."""
+    given = function.args
+    required = len(given.posonlyargs) + len(given.args) - len(given.defaults)
+    return required == 0 and all(default is not None for default in given.kw_defaults)
+
+
+def discover(directory: Path) -> tuple[str, str]:
+    """The application of a directory as MODULE:ATTRIBUTE, and where that was found, in words. Raises InputError."""
+    if entry := entrypoint(directory / "pyproject.toml"):
+        return entry, "as [tool.fastapi] in pyproject.toml says"
+    modules = []
+    for place in PLACES:
+        try:
+            modules.append(read(place, (directory / place).read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            continue
+    certain = [module for module in modules if module.applications]
+    chosen = [(module, *choice) for module in certain or modules if (choice := choose(module))]
+    if not chosen:
+        chosen = [(m, f"{name}()", line) for m in modules for name, line in m.factories.items()]
+    if len(chosen) > 1:
+        listed = ", ".join(f"{module.name}:{name} ({module.path}, line {line})" for module, name, line in chosen)
+        raise InputError(f"{VARIABLE}: the source has several applications: {listed}. Name one of them.")
+    if not chosen:
+        looked = ", ".join(module.path for module in modules)
+        where = f"{looked} has none" if looked else f"none of {', '.join(PLACES)} is there"
+        raise InputError(
+            f"{VARIABLE}: no application was found: {where} and [tool.fastapi] in pyproject.toml "
+            "names none. Name it as MODULE:ATTRIBUTE, such as shop.main:app."
+        )
+    module, name, line = chosen[0]
+    for earlier in modules[: modules.index(module)]:
+        if (earlier.imported.get(name) or "").lstrip(".") in (module.name, module.name.rpartition(".")[2]):
+            return f"{earlier.name}:{name}", f"which {earlier.path} has of {module.path}, line {line}"
+    return f"{module.name}:{name}", f"found in {module.path}, line {line}"
+
+
+def choose(module: Module) -> tuple[str, int] | None:
+    """The application of a file: what is called app, else api, else the only one."""
+    imported = {name: 1 for name in module.imported if name == "app"}
+    both = {**imported, **module.values, **module.applications}
+    if "app" in both:  # also one that is wrapped around another, as socketio.ASGIApp() is
+        return "app", both["app"]
+    for name in NAMES:
+        if name in module.applications:
+            return name, module.applications[name]
+    if len(module.applications) > 1:
+        listed = ", ".join(f"{module.name}:{name} (line {line})" for name, line in module.applications.items())
+        raise InputError(f"{VARIABLE}: {module.path} has several applications: {listed}. Name one of them.")
+    return next(iter(module.applications.items()), None)
+
+
+def entrypoint(path: Path) -> str:
+    """What a pyproject.toml says itself. Raises InputError when that is no import path."""
+    try:
+        tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
+        entry = tools.get("fastapi", {}).get("entrypoint", "")
+    except (OSError, ValueError, AttributeError):  # the lock's readers say what is wrong with it
+        return ""
+    if not entry:
+        return ""
+    if not isinstance(entry, str) or not IMPORT.fullmatch(entry):
+        raise InputError(
+            f"{VARIABLE}: entrypoint of [tool.fastapi] in pyproject.toml is {visible(str(entry))}, and not of the form "
+            "MODULE:ATTRIBUTE. Correct it, or set the variable."
+        )
+    return entry

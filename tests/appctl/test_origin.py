@@ -1,0 +1,32 @@
+"""Where a release comes from, in the words of status, list and journal."""
+
+import json
+
+import pytest
+from appctl import origin
+from ctl_host import Host
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({}, ""),
+        (
+            {"version": "v1", "commit": "0123456789abcdef", "ref": "main", "dirty": False, "path": "api",
+             "source": "https://example.com/me/shop.git", "by": "me@laptop"},
+            "v1, commit 0123456789ab of main in shop.git/api, by me@laptop",
+        ),
+        ({"commit": "0123456789abcdef", "dirty": True, "source": "shop"}, "commit 0123456789ab with changes in shop"),
+        ({"commit": "0123456789abcdef", "ref": "0123456789abcdef"}, "commit 0123456789ab"),
+        ({"source": "shop.tar.gz", "by": "me@laptop"}, "shop.tar.gz, by me@laptop"),
+    ],
+)  # fmt: skip
+def test_it_is_one_line(facts: dict[str, object], words: str) -> None:
+    assert origin.words(facts) == words
+
+
+def test_a_manifest_without_it_tells_nothing(host: Host) -> None:
+    assert origin.of(host, "bbb3") == {}
+    (host.release("bbb3") / "manifest.json").write_text(json.dumps({"release": "bbb3", "origin": {"source": "shop"}}))
+    assert origin.of(host, "bbb3") == {"source": "shop"}
+    assert origin.of(host, "") == {}
