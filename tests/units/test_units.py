@@ -42,6 +42,7 @@ def render(template: str, kind: str, systemd: int, values: dict[str, Any]) -> st
     defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
     return jinja.get_template(template).render(
         **defaults
+        | {"gunicorn_fastapi_app_module": "main:app"}  # as it was found
         | values
         | {
             "kind": KINDS[kind],
