@@ -18,8 +18,19 @@ EMPTY: dict[str, list[object]] = {
 }  # fmt: skip
 """What cannot be meant as a value, whatever the variable of a type."""
 
-MEANT = {"memory_max": [""], "cpu_quota": [""], "index_url": [""], "wheelhouse": [""]}
-"""By README, an empty one of these stands for none."""
+MEANT = {
+    "app_path": [""],
+    "app_version": [""],
+    "app_module": [""],
+    "requirements": [""],
+    "lock_date": [""],
+    "lock_file": [""],
+    "memory_max": [""],
+    "cpu_quota": [""],
+    "index_url": [""],
+    "wheelhouse": [""],
+}
+"""By README, an empty one of these stands for none, or for what is found."""
 
 NOTHING_MEANT = [
     (name.removeprefix("gunicorn_fastapi_"), value)
@@ -44,7 +55,16 @@ def test_an_empty_list_is_none_where_it_can_be() -> None:
 
 def test_texts_that_pass() -> None:
     assert (
-        problems(app_source="/srv/my shop", requirements="locks/prod.txt", python="/opt/python 3.13/bin/python3") == []
+        problems(
+            app_source="/srv/my shop",
+            requirements="locks/prod.txt",
+            extras=["pg"],
+            groups=["x.y"],
+            lock_date="2023-06-30",
+            lock_file="./lock.txt",
+            python="/opt/python 3.13/bin/python3",
+        )
+        == []
     )
     assert problems(exclude=["*.pyc", "my file", "caf\u00e9"], include=["static/dist", "!*.map", "/a b/"]) == []
     assert problems(log_quiet=["/healthz", "*", "?x", "[/]a", "/a b"]) == []

@@ -19,7 +19,10 @@ options:
   origin: {type: dict, default: {}, description: "What the manifest says of the source, which decides no release."}
   exclude: {type: list, elements: str, default: [], description: Shell patterns of names to leave out.}
   include: {type: list, elements: str, default: [], description: Patterns as in .gitignore of what it left out.}
-  requirements: {type: str, required: true, description: The lock file inside the source.}
+  requirements: {type: str, default: "", description: "The list of packages inside the source, empty to find it."}
+  extras: {type: list, elements: str, default: [], description: Extras of the list that are installed too.}
+  groups: {type: list, elements: str, default: [], description: Groups of the list that are installed too.}
+  locked: {type: str, default: "", description: What uv has made of a list without hashes.}
   supply:
     type: list
     elements: path
@@ -85,7 +88,10 @@ def main() -> None:
             "app_path": {"type": "str", "default": ""},
             "origin": {"type": "dict", "default": {}},
             "exclude": {"type": "list", "elements": "str", "default": []},
-            "requirements": {"type": "str", "required": True},
+            "requirements": {"type": "str", "default": ""},
+            "extras": {"type": "list", "elements": "str", "default": []},
+            "groups": {"type": "list", "elements": "str", "default": []},
+            "locked": {"type": "str", "default": ""},
             "include": {"type": "list", "elements": "str", "default": []},
             "supply": {"type": "list", "elements": "path", "required": True},
             "library": {"type": "path", "required": True},

@@ -104,6 +104,9 @@ WORDS: dict[str, list[str]] = {
     "prune": [],
     "uninstall": [],
     "build": [],
+    "lock": [],
+    "locked": [],
+    "keep": [],
     "resolve": [],
     "surround": [],
     "probe": ["main", "/healthz", "--timeout=0.1"],
@@ -115,7 +118,7 @@ WORDS: dict[str, list[str]] = {
 }
 """What is given to each command, in a host whose systemd says nothing."""
 
-FAIL_THERE = {"build", "resolve", "surround", "probe", "execute", "uninstall"}
+FAIL_THERE = {"build", "lock", "locked", "keep", "resolve", "surround", "probe", "execute", "uninstall"}
 """They have no request, no process, nothing that could be started, or no record of what is theirs."""
 
 

@@ -6,10 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import lists, pins, pylock
 from .archive import Member, pack, rendered
+from .compared import contradictions
 from .git import pointers
 from .problem import InputError, visible
 from .requirements import Entry, Requirements, read
@@ -112,12 +115,40 @@ def differences(
     return [*shown, {**headers, **sides}] if sides["before"] or sides["after"] else shown
 
 
-def listed(path: Path, source: Source, supply: list[str], host: Host) -> tuple[Requirements, Requirements, list[str]]:
+@dataclass(frozen=True)
+class Wanted:
+    """Which list of packages an application has, what of it, and what uv has made of it, where it was asked."""
+
+    top: Path
+    requirements: str
+    extras: list[str]
+    groups: list[str]
+    locked: str
+
+    def read(self, source: Source, host: Host) -> tuple[Path, Requirements]:
+        """The list by its path, and what it says. Raises InputError."""
+        found = lists.find(self.top.resolve(), source.path, self.requirements)
+        if found.kind == "pylock":
+            return found.path, pylock.read(found.path, host.environment(), self.extras, self.groups)
+        if not found.is_asked:
+            lists.refuse_choice(found, self.extras, self.groups)
+            return found.path, read(found.path, source.path, source.members)
+        if not self.locked.strip():
+            raise InputError(f"gunicorn_fastapi_requirements: {found.path} names no package that is needed here.")
+        lines = [*lists.index_lines(found, self.top.resolve()), self.locked]
+        own = read(found.path, source.path, source.members, "\n".join(lines))
+        return found.path, pins.verified(own, found.path) if found.kind == "pins" else own
+
+
+def listed(
+    wanted: Wanted, source: Source, supply: list[str], host: Host
+) -> tuple[Requirements, Requirements, list[str]]:
     """The application's list, what the role adds to it, and warnings about both together."""
     check_python(source.path, host)
-    own = read(path, source.path, source.members)
+    path, own = wanted.read(source, host)
     added = supplied(own, host, *(read(Path(name), Path(name).parent) for name in supply))
-    return own, Requirements(added), check(own, added, host, path)
+    warnings = check(own, added, host, path) + contradictions(path, own.entries)
+    return own, Requirements(added), warnings
 
 
 def require_content(packed: Source, origin: dict[str, Any]) -> list[str]:
@@ -140,6 +171,9 @@ def bundle(
     exclude: list[str],
     include: list[str],
     requirements: str,
+    extras: list[str],
+    groups: list[str],
+    locked: str,
     supply: list[str],
     library: str,
     files: dict[str, str],
@@ -153,7 +187,8 @@ def bundle(
     packed = Source(Path(source) / app_path, exclude, include, Path(source))
     lfs = require_content(packed, origin)
     host = Host(identity["python"], machine)
-    own, added, warnings = listed(packed.path / requirements, packed, supply, host)
+    wanted = Wanted(Path(source), requirements, extras, groups, locked)
+    own, added, warnings = listed(wanted, packed, supply, host)
     entries = own.entries + added.entries
     text = f"{own}\n# What the application's list lacks, supplied by the role:\n{added}" if added.entries else str(own)
     made = {**files, "requirements.txt": text}

@@ -240,13 +240,13 @@ def advice(path: Path) -> str:
     return f"uv pip compile --generate-hashes {made} {path.stem}.in (before that: {first})"
 
 
-def read(path: Path, source: Path, packed: Collection[str] = ()) -> Requirements:
-    """The list at `path`, for a release with the files `packed` of `source`.
+def read(path: Path, source: Path, packed: Collection[str] = (), text: str | None = None) -> Requirements:
+    """The list at `path`, or the `text` that was made from it, for a release with the files `packed` of `source`.
 
     Raises InputError for one that cannot be read, or has a line that is refused.
     """
     try:
-        return Reader(path, source, packed).read(path.read_text(encoding="utf-8"))
+        return Reader(path, source, packed).read(path.read_text(encoding="utf-8") if text is None else text)
     except UnicodeDecodeError as error:
         raise InputError(
             f"gunicorn_fastapi_requirements: {path} is not UTF-8 at its byte {error.start}, as when PowerShell's > has "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +27,35 @@ def path(variable: str, example: str) -> Callable[[Inputs], str]:
         return "" if is_clean(value) else f"{variable}: {shown(value)} is not a path. Give one such as {example}."
 
     return check
+
+
+def optional(check: Callable[[Inputs], str], variable: str) -> Callable[[Inputs], str]:
+    """A check that an empty text passes."""
+    return lambda inputs: check(inputs) if inputs[variable] else ""
+
+
+def names(variable: str) -> Callable[[Inputs], str]:
+    """The check of a list of names as Python's packages give them to their extras and groups."""
+
+    def check(inputs: Inputs) -> str:
+        wrong = [value for value in inputs[variable] if not matches(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", value)]
+        return (
+            f"{variable}: {shown(wrong[0])} is not a name of letters, digits and ._- alone. Correct it."
+            if wrong
+            else ""
+        )
+
+    return check
+
+
+def lock_date(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_lock_date"]
+    try:
+        if value:
+            datetime.date.fromisoformat(value if matches(r"[0-9-]{10}", value) else "")
+    except ValueError:
+        return f'gunicorn_fastapi_lock_date: {shown(value)} is not a day. Write it as "2023-06-30", in quotes.'
+    return ""
 
 
 def worker_class(inputs: Inputs) -> str:

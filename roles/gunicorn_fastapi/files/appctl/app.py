@@ -24,6 +24,8 @@ class App:
         self.releases = self.root / "releases"
         self.virtualenvs = self.root / "virtualenvs"
         self.credentials = self.root / "credentials"
+        self.locks = self.root / "locks"
+        """What uv has made of lists without hashes, for all later runs."""
         self.history = self.root / "history.jsonl"
         self.link = self.root / "current"
         self.incoming = self.root / "incoming"

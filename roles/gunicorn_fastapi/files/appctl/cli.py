@@ -37,6 +37,9 @@ COMMANDS = {
     "uninstall": Command("uninstall", "command_uninstall", "add_uninstall"),
     # What units and playbooks ask.
     "build": Command("build", "command_build", "add_build", hidden=True),
+    "lock": Command("locked", "command_lock", "add_lock", hidden=True),
+    "locked": Command("locked", "command_locked", hidden=True),
+    "keep": Command("locked", "command_keep", "add_lock", hidden=True),
     "resolve": Command("resolve", "command_resolve", hidden=True),
     "surround": Command("surround", "command_surround", "add_surround", hidden=True),
     "probe": Command("health", "command_probe", "add_probe", hidden=True),

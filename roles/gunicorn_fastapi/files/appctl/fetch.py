@@ -87,7 +87,7 @@ def fetch(
     stdin = ""
     if install:
         if not (uv.directory / "bin/uv").exists():
-            _fetch_uv(app, uv, index, work)
+            fetch_uv(app, uv, index, work)
         stdin = (made / "requirements.txt").read_text()
         tool = uv.directory / "bin/uv"
         script += [
@@ -123,8 +123,11 @@ def fetch(
     _forget_caches(app, app.cache / (virtualenv if install else COMPILED))
 
 
-def _fetch_uv(app: App, uv: Uv, index: list[str], work: Path) -> None:
-    """Install uv by the wheel of pip that Debian's ensurepip would unpack, for a clean host has no pip."""
+def fetch_uv(app: App, uv: Uv, index: list[str], work: Path) -> None:
+    """Install uv by the wheel of pip that Debian's ensurepip would unpack, for a clean host has no pip.
+
+    The lock is the caller's.
+    """
     # Copied, because who is nobody may read the pipe of root's that it has got, but not open it by its name.
     pip = "cat >/tmp/list && PYTHONPATH=$(echo /usr/share/python-wheels/pip-*.whl) exec /usr/bin/python3 -m pip "
     command = pip + join(

@@ -16,7 +16,7 @@ from appctl.disk import read_bounded
 from appctl.ours import Ours
 from appctl.process import CtlError, run
 
-MADE = ("releases", "virtualenvs", "credentials", "incoming", "wheelhouse", "history.jsonl", "current")
+MADE = ("releases", "virtualenvs", "credentials", "locks", "incoming", "wheelhouse", "history.jsonl", "current")
 """What is in /opt/NAME. Where that is a link, other things may be in its target."""
 
 

@@ -1,0 +1,47 @@
+"""Find an application's list of packages, and say what uv has to be asked about it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+# Part of a role, an action has no way to the role's library but this one.
+LIBRARY = str(Path(__file__).resolve().parent.parent / "module_utils")
+if LIBRARY not in sys.path:
+    sys.path.append(LIBRARY)
+
+from gunicorn_fastapi_controller import lists  # noqa: E402
+from gunicorn_fastapi_controller.problem import InputError  # noqa: E402
+from gunicorn_fastapi_controller.server import Host, check_python  # noqa: E402
+
+
+class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars or {})
+        asked = self._task.args
+        top = Path(asked["source"]).expanduser().resolve()
+        application = (top / asked.get("app_path", "")).resolve()
+        host = Host(asked["python"], asked["machine"])
+        extras, groups = list(asked["extras"]), list(asked["groups"])
+        try:
+            found = lists.find(top, application, asked["requirements"])
+            question: dict[str, Any] = {}
+            if found.is_asked:
+                check_python(application, host)
+                question = lists.question(found, top, application, extras, groups, host, asked["date"])
+        except InputError as error:
+            return result | {"failed": True, "msg": str(error)}
+        return result | {
+            "changed": False,
+            "said": found.said(top),
+            "path": str(found.path.relative_to(top)),
+            "usual": found.path == application / "requirements.txt" and not question,
+            "key": question.get("key", ""),
+            "question": question,
+        }

@@ -1,0 +1,146 @@
+"""Lists that uv makes: once, in the sandbox of a build, and kept."""
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from appctl import cli, disk, fetch, interpreter, locked, sandbox
+from appctl.interpreter import Interpreter
+from appctl.process import CtlError
+from ctl_host import Host
+
+KEY = "a" * 40
+REQUEST: dict[str, Any] = {
+    "key": KEY,
+    "relock": False,
+    "resolves": True,
+    "command": ["pip", "compile", "pyproject.toml"],
+    "directory": ".",
+    "files": {"pyproject.toml": "[project]", "api/pyproject.toml": ""},
+    "python": "/usr/bin/python3",
+    "index": ["--index-url", "https://example.org/simple"],
+    "uv": {"version": "0.9.0", "list": "uv==0.9.0"},
+}
+
+
+class Uv:
+    """uv in its sandbox: what it was asked, and what it says."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.asked: list[tuple[Any, ...]] = []
+        self.sent: dict[str, str] = {}
+        self.answer = (0, "six==1\n", "")
+
+    def confined(self, *words: Any) -> tuple[int, str, str]:
+        self.asked.append(words)
+        (bind,) = [line for line in words[2] if line.startswith("BindReadOnlyPaths=") and "/project:" in line]
+        project = Path(bind.partition("=")[2].partition(":")[0])
+        files = [path for path in project.rglob("*") if path.is_file()]
+        self.sent = {str(path.relative_to(project)): path.read_text() for path in files}
+        return self.answer
+
+
+@pytest.fixture
+def uv(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Uv:
+    uv = Uv(host)
+    tool = tmp_path / "uv-0.9.0/bin/uv"
+    tool.parent.mkdir(parents=True)
+    tool.touch()
+    monkeypatch.setattr(fetch, "TOOLS", tmp_path)
+    monkeypatch.setattr(sandbox, "confined", uv.confined)
+    monkeypatch.setattr(interpreter, "tried", lambda *_: Interpreter("3.13.5", "/usr/bin/python3.13"))
+    return uv
+
+
+def ask(host: Host, monkeypatch: pytest.MonkeyPatch, word: str, request: Any) -> Any:
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(request)))
+    arguments = cli.parser("fastapi", word).parse_args([word])
+    return arguments.function(host, arguments)
+
+
+def test_a_list_is_made_once(host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ask(host, monkeypatch, "lock", REQUEST)
+    assert first["changed"]
+    assert first["list"] == "six==1\n"
+    uv.answer = (0, "six==2\n", "")
+    assert ask(host, monkeypatch, "lock", REQUEST) == {**first, "changed": False}
+    assert ask(host, monkeypatch, "locked", {"key": KEY}) == {**first, "changed": False}
+    assert len(uv.asked) == 1
+    assert ask(host, monkeypatch, "lock", {**REQUEST, "relock": True})["list"] == "six==2\n"
+    assert ask(host, monkeypatch, "locked", {"key": KEY})["list"] == "six==2\n"
+    assert ask(host, monkeypatch, "locked", {"key": "b" * 40}) == {"changed": False}
+
+
+def test_uv_is_asked_in_the_sandbox_of_a_build(host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(host, monkeypatch, "lock", {**REQUEST, "directory": "api"})
+    unit, command, properties, _, _, disks = uv.asked[0]
+    assert unit == fetch.unit(host)
+    assert set(sandbox.CONFINED) <= set(properties)
+    assert disks == (host.cache, fetch.TEMPORARY)
+    assert f"cd {host.root}/project/api\n" in command[2]
+    assert (
+        "pip compile pyproject.toml --python=/usr/bin/python3.13 --index-url https://example.org/simple" in command[2]
+    )
+    assert uv.sent == REQUEST["files"]
+    assert not list(host.incoming.iterdir())
+
+
+def test_what_resolves_nothing_reaches_no_index(host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(host, monkeypatch, "lock", {**REQUEST, "resolves": False, "command": ["export"]})
+    assert "PrivateNetwork=yes" in uv.asked[0][2]
+    assert "--index-url" not in uv.asked[0][1][2]
+
+
+def test_uv_s_words_are_told_and_nothing_is_kept(host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch) -> None:
+    uv.answer = (1, "", "No solution found when resolving")
+    with pytest.raises(
+        CtlError, match=r"^No solution found when resolving\. For a list of years ago, gunicorn_fastapi_lock_date"
+    ):
+        ask(host, monkeypatch, "lock", REQUEST)
+    assert ask(host, monkeypatch, "locked", {"key": KEY}) == {"changed": False}
+    assert not list(host.incoming.iterdir())
+
+
+def test_a_list_of_another_host_is_kept(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = {"key": KEY, "made": 5.5, "list": "six==1\n"}
+    assert ask(host, monkeypatch, "keep", request) == {"changed": True}
+    assert ask(host, monkeypatch, "keep", request) == {"changed": False}
+    assert ask(host, monkeypatch, "locked", request) == {"changed": False, "made": 5.5, "list": "six==1\n"}
+
+
+def test_the_oldest_lists_are_forgotten(host: Host) -> None:
+    for number in range(locked.KEPT + 3):
+        locked.keep(host, f"{number:040x}", float(number), "")
+        path = host.locks / f"{number:040x}.json"
+        if path.exists():
+            os.utime(path, (number, number))
+    assert len(list(host.locks.iterdir())) == locked.KEPT
+    assert locked.kept(host, f"{locked.KEPT + 2:040x}")
+
+
+def test_what_cannot_be_read_is_not_kept(host: Host) -> None:
+    host.locks.mkdir(parents=True)
+    for text in ("", "[]", '{"made": "x", "list": ""}', "[" * 100_000):
+        disk.durable(host.locks / f"{KEY}.json", text)
+        assert locked.kept(host, KEY) == {}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"key": "../x"},
+        {"files": {"../x": ""}},
+        {"files": {"/x": ""}},
+        {"directory": "../.."},
+        {"files": []},
+        {"uv": {}},
+    ],
+)
+def test_no_request(host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch, odd: dict[str, Any]) -> None:
+    with pytest.raises(CtlError, match="the request"):
+        ask(host, monkeypatch, "lock", {**REQUEST, **odd})
+    assert not uv.asked

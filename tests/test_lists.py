@@ -1,0 +1,176 @@
+"""Which list of packages counts, and what uv is asked about it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from gunicorn_fastapi_controller import compared, lists
+from gunicorn_fastapi_controller.problem import InputError
+from gunicorn_fastapi_controller.requirements import Entry
+from gunicorn_fastapi_controller.server import Host
+from projects import HASH, Project
+
+HOST = Host("3.13.5", "x86_64")
+PROJECT = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["fastapi"]\n'
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def write(top: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+HASHED, OPEN = f"six==1 {HASH}\n", "six\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "application", "found", "kind"),
+    [
+        (
+            {"requirements.txt": HASHED, "requirements.in": OPEN, "pyproject.toml": PROJECT},
+            "",
+            "requirements.txt",
+            "list",
+        ),
+        ({"requirements.txt": OPEN, "requirements.in": OPEN}, "", "requirements.txt", "compile"),
+        ({"requirements.in": OPEN, "pyproject.toml": PROJECT}, "", "requirements.in", "compile"),
+        ({"pdm.lock": "", "requirements.txt": HASHED}, "", "pdm.lock", "pins"),
+        ({"poetry.lock": "", "pdm.lock": ""}, "", "poetry.lock", "pins"),
+        ({"uv.lock": "", "poetry.lock": ""}, "", "uv.lock", "uv"),
+        ({"pylock.toml": "", "uv.lock": ""}, "", "pylock.toml", "pylock"),
+        ({"pyproject.toml": PROJECT}, "", "pyproject.toml", "project"),
+        # The workspace's lock counts for its member, and what belongs to another directory does not.
+        ({"uv.lock": "", "api/pyproject.toml": PROJECT}, "api", "uv.lock", "uv"),
+        ({"requirements.txt": HASHED, "api/pyproject.toml": PROJECT}, "api", "api/pyproject.toml", "project"),
+        ({"requirements.txt": HASHED, "api/main.py": ""}, "api", "requirements.txt", "list"),
+        ({"uv.lock": "", "api/requirements.txt": OPEN}, "api", "api/requirements.txt", "compile"),
+        # A pyproject.toml for tools alone is none.
+        ({"pyproject.toml": PROJECT, "api/pyproject.toml": "[tool.ruff]\n"}, "api", "pyproject.toml", "project"),
+    ],
+)
+def test_the_nearest_list_counts(top: Path, files: dict[str, str], application: str, found: str, kind: str) -> None:
+    write(top, files)
+    assert lists.find(top, top / application, "") == lists.Found(top / found, kind)
+
+
+def test_none_above_the_source_counts(top: Path) -> None:
+    write(top, {"requirements.txt": HASHED, "source/main.py": ""})
+    with pytest.raises(InputError, match=r"has no list of packages, and neither has .* Write one, or name it in"):
+        lists.find(top / "source", top / "source", "")
+
+
+def test_the_one_that_is_named_counts(top: Path) -> None:
+    write(top, {"uv.lock": "", "locks/prod.txt": HASHED})
+    assert lists.find(top, top, "locks/prod.txt").kind == "list"
+    with pytest.raises(InputError, match="is outside of the source"):
+        lists.find(top, top, "../other.txt")
+
+
+def question(top: Path, application: str = "", **more: object) -> dict[str, object]:
+    asked: dict[str, object] = {"extras": [], "groups": [], "date": "", "host": HOST, **more}
+    found = lists.find(top, top / application, "")
+    return lists.question(found, top, top / application, asked["extras"], asked["groups"], asked["host"], asked["date"])  # type: ignore[arg-type]
+
+
+def test_a_workspace_s_lock_is_exported_for_its_member(top: Path) -> None:
+    write(top, {"uv.lock": "x", "pyproject.toml": "", "api/pyproject.toml": PROJECT, ".venv/pyproject.toml": ""})
+    asked = question(top, "api", extras=["pg"], groups=["extra"])
+    assert asked["directory"] == "api"
+    assert sorted(asked["files"]) == ["api/pyproject.toml", "pyproject.toml", "uv.lock"]  # type: ignore[call-overload]
+    words = {"export", "--frozen", "--no-default-groups", "--extra=pg", "--group=extra", "--no-emit-workspace"}
+    assert words <= set(asked["command"])  # type: ignore[call-overload]
+    assert not asked["resolves"]
+
+
+def test_the_resolver_is_told_which_servers_are_supported(top: Path) -> None:
+    write(top, {"pyproject.toml": PROJECT})
+    asked = question(top, date="2023-06-30")
+    assert asked["files"][lists.CONSTRAINTS] == "uvicorn>=0.30,<0.55\ngunicorn>=21.2,<28\nhttptools>=0.6.3\n"  # type: ignore[index]
+    command = asked["command"]
+    assert {f"--constraints={lists.CONSTRAINTS}", "--generate-hashes", "--no-build"} <= set(command)  # type: ignore[call-overload]
+    assert command[-1] == "--exclude-newer=2023-06-30"  # type: ignore[index]
+
+
+def test_an_answer_is_kept_for_what_decides_it(top: Path) -> None:
+    write(top, {"pyproject.toml": PROJECT})
+    key = question(top)["key"]
+    write(top, {"pyproject.toml": PROJECT.replace('"1"', '"2"') + "[tool.ruff]\n"})
+    assert question(top)["key"] == question(top, host=Host("3.13.9", "x86_64"))["key"] == key
+    others = [
+        question(top, host=Host("3.12.1", "x86_64")), question(top, host=Host("3.13.5", "aarch64")),
+        question(top, date="2023-06-30"), question(top, groups=["a"]), question(top, extras=["a"]),
+    ]  # fmt: skip
+    write(top, {"pyproject.toml": PROJECT.replace("fastapi", "fastapi>=1")})
+    keys = {key, *(other["key"] for other in (*others, question(top)))}
+    assert len(keys) == 7
+
+
+def test_a_list_is_sent_with_those_that_it_names_and_without_what_stays_here(top: Path) -> None:
+    text = "# why\n-r api/base.txt # x\n-e .\n.[all]\n--index-url https://example.com/simple\nsix>=1 # y\n"
+    write(top, {"requirements.txt": text, "api/base.txt": "-c ../pins.txt\nidna\n", "pins.txt": "idna==3\n"})
+    asked = question(top)
+    files = dict(asked["files"])  # type: ignore[call-overload]
+    del files[lists.CONSTRAINTS]
+    assert files == {
+        "requirements.txt": "-r api/base.txt\nsix>=1\n",
+        "api/base.txt": "-c ../pins.txt\nidna\n",
+        "pins.txt": "idna==3\n",
+    }
+    assert lists.index_lines(lists.find(top, top, ""), top) == ["--index-url https://example.com/simple"]
+    write(top, {"pins.txt": "-r ../../secret.txt\n"})
+    with pytest.raises(InputError, match="names a list outside of the source"):
+        question(top)
+
+
+def test_a_list_has_neither_extras_nor_groups(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    write(project.source, {"requirements.txt": OPEN})
+    with pytest.raises(InputError, match=r"^gunicorn_fastapi_groups: .* has none of them"):
+        question(project.source, groups=["x"])
+    write(project.source, {"requirements.txt": HASHED})
+    for variable in ("extras", "groups"):
+        with pytest.raises(InputError, match=f"^gunicorn_fastapi_{variable}: .* has none of them"):
+            project.bundle(**{variable: ["x"], "locked": HASHED})
+
+
+def test_what_poetry_alone_can_resolve_is_said(top: Path) -> None:
+    write(top, {"pyproject.toml": '[tool.poetry.dependencies]\npython = "^3.11"\nfastapi = "^0.100"\n'})
+    with pytest.raises(InputError, match=r"Make its lock \(poetry lock\)"):
+        question(top)
+
+
+def test_a_release_has_what_uv_has_made(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write("requirements.txt", "--extra-index-url https://example.com/simple\nfastapi\n")
+    text = project.contents(locked=f"fastapi==1.0 {HASH}\n")["requirements.txt"]
+    assert text.startswith(f"--extra-index-url https://example.com/simple\nfastapi==1.0 {HASH}\n")
+    with pytest.raises(InputError, match="names no package that is needed here"):
+        project.bundle()
+
+
+def test_lists_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write(
+        "uv.lock", '[[package]]\nname = "fastapi"\nversion = "2.0"\n[[package]]\nname = "six"\nversion = "1"\n'
+    )
+    project.write("requirements.in", "fastapi==1.*\nsix==2\n")
+    (warning,) = project.bundle(requirements="requirements.txt")["warnings"]
+    assert warning.startswith(
+        "requirements.txt, which counts, has fastapi 1.0, and uv.lock beside it has 2.0. Make one"
+    )
+    entries = [Entry("fastapi", "2.0"), Entry("six", "1")]
+    (first, second) = compared.contradictions(project.source / "pylock.toml", entries)
+    assert "requirements.txt beside it has 1.0." in first
+    assert "has six 1, and requirements.in beside it has 2." in second
+
+
+def test_the_key_is_of_json_that_does_not_depend_on_order(top: Path) -> None:
+    write(top, {"pyproject.toml": PROJECT})
+    assert question(top, groups=["a", "b"])["key"] == question(top, groups=["b", "a"])["key"]
+    assert json.dumps(question(top))
