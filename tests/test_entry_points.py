@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 ROLE = ROOT / "roles/gunicorn_fastapi"
-ENTRIES = ["main", "prove", "serve", "rollback", "restart", "status", "uninstall"]
+ENTRIES = ["main", "prove", "serve", "rollback", "restart", "status", "logs", "history", "uninstall"]
 
 
 def told(directory: Path, tasks: list[dict[str, Any]], *arguments: str) -> Any:
@@ -136,7 +136,7 @@ def test_whatever_waits_for_the_lock_is_told_how_long() -> None:
     ]
     waiting = [name for name, asked in changes if "lock_wait" in asked or "__gunicorn_fastapi_uninstall" in asked]
     assert sorted(waiting) == sorted(
-        name for name, asked in changes if not re.search(r"'(status|resolve|list|locked)'", asked)
+        name for name, asked in changes if not re.search(r"'(status|resolve|list|locked|logs|history)'", asked)
     )
     assert len(waiting) == 10
     assert "lock_wait" in (ROLE / "tasks/uninstall.yml").read_text()

@@ -96,6 +96,8 @@ def test_a_reader_that_has_gone_is_no_error(monkeypatch: pytest.MonkeyPatch, cap
 WORDS: dict[str, list[str]] = {
     "status": [],
     "list": [],
+    "history": [],
+    "logs": ["--since=-1h", "--grep=a b", "--request-id=a4c280b389aac9ee", "--process=web"],
     "packages": ["aaa1"],
     "preflight": ["aaa1"],
     "handover": ["aaa1"],

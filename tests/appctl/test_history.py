@@ -1,13 +1,16 @@
 """The history outlasts whatever happens to its file."""
 
+import argparse
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from appctl import history
+from appctl import history, listing
 from appctl.history import append, read
+from ctl_host import Host
 
 
 def handover(to: str) -> dict[str, Any]:
@@ -94,3 +97,13 @@ def test_a_link_in_its_place_is_not_written_through(path: Path, tmp_path: Path) 
     with pytest.raises(OSError, match="symbolic link"):
         append(path, handover("a"))
     assert (tmp_path / "victim").read_bytes() == b""
+
+
+def test_who_changed_what(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    host.was("aaa1", "bbb3")
+    host.was("bbb3", "ccc4", "failed")
+    rows = listing.command_history(host, argparse.Namespace(lines=1))
+    assert [(row["from"], row["to"], row["outcome"], row["seconds"]) for row in rows] == [
+        ("bbb3", "ccc4", "failed", 1.0)
+    ]
+    assert re.search(r"bbb3 +-> ccc4 +failed in 1.0 s by \S+", capsys.readouterr().out)

@@ -29,6 +29,8 @@ COMMANDS = {
     "status": Command("status", "command_status", needs_root=False),
     "list": Command("listing", "command_list"),
     "packages": Command("listing", "command_packages", "add_packages"),
+    "history": Command("listing", "command_history", "add_history"),
+    "logs": Command("logs", "command_logs", "add_logs"),
     "preflight": Command("background", "command_preflight", "add_preflight"),
     "handover": Command("background", "command_handover", "add_handover"),
     "rollback": Command("background", "command_rollback", "add_rollback"),

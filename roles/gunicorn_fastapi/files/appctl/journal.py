@@ -8,7 +8,7 @@ an underscore are journald's own; by them alone it is decided who speaks.
 import contextlib
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from appctl.process import CtlError, chunks, run
@@ -55,7 +55,7 @@ def synchronize() -> None:
         print("journald does not answer, so its latest records may be missing here", file=sys.stderr)
 
 
-def records(pieces: Iterator[bytes]) -> Iterator[Record]:
+def records(pieces: Iterator[bytes], fields: Mapping[str, int] = FIELDS) -> Iterator[Record]:
     """The records of journalctl's export format, in pieces of any size. Of a field that comes twice, the first.
 
     https://systemd.io/JOURNAL_EXPORT_FORMATS: lines of NAME=VALUE or, where a value is not plain text, NAME, then
@@ -64,7 +64,7 @@ def records(pieces: Iterator[bytes]) -> Iterator[Record]:
     source = Source(pieces)
     record: Record = {}
     while True:
-        line = source.line(max(FIELDS.values()) + 64)
+        line = source.line(max(fields.values()) + 64)
         if line is None:
             return
         if not line:
@@ -74,7 +74,7 @@ def records(pieces: Iterator[bytes]) -> Iterator[Record]:
             continue
         head, equals, value = line.partition(b"=")
         name = head.decode("ascii", errors="replace")
-        most = FIELDS.get(name, 0)
+        most = fields.get(name, 0)
         if not equals:
             size = source.take(8, 8)
             whole = None if size is None else source.take(int.from_bytes(size, "little"), most)

@@ -7,9 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from appctl import complete, origin, releases, talk
+from appctl import complete, history, origin, releases, talk
 from appctl.app import App
+from appctl.logs import number
 from appctl.releases import short
+
+HISTORY = ("time", "from", "to", "outcome", "reason", "seconds", "by")
+"""What is shown of a handover."""
 
 
 def command_list(app: App, _: argparse.Namespace) -> list[dict[str, Any]]:
@@ -34,6 +38,24 @@ def command_list(app: App, _: argparse.Namespace) -> list[dict[str, Any]]:
         damage = f", incomplete: {row['incomplete']}" if row["incomplete"] else ""
         talk.out(f"{short(release)}  {row['built']}  {row['size'] / 2**20:5.0f} MiB  {state}{told}{damage}")
     return rows
+
+
+def command_history(app: App, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Show who changed the active release, when and with which outcome, from records that root alone writes."""
+    records, damaged = history.read(app.history)
+    rows = [{name: record.get(name) for name in HISTORY} for record in records[-arguments.lines :]]
+    for row in rows:
+        before, after = short(str(row["from"] or "-")), short(str(row["to"]))
+        took = f" in {row['seconds']} s" if isinstance(row["seconds"], (int, float)) else ""
+        who = f" by {row['by']}" if row["by"] else ""
+        talk.out(f"{row['time']}  {before:12} -> {after:12}  {row['outcome']}{took}{who}  {row['reason']}".rstrip())
+    if damaged:
+        talk.out(f"{damaged} damaged lines are skipped")
+    return rows
+
+
+def add_history(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--lines", type=number, default=1000, metavar="N", help="at most so many, the latest (1000)")
 
 
 def size(directory: Path) -> int:

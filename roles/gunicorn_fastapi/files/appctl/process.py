@@ -127,7 +127,7 @@ def started(
     command: tuple[str, ...],
     environment: Mapping[str, str] | None = None,
     stdin: str | None = None,
-    errors: int = subprocess.PIPE,
+    errors: int | None = subprocess.PIPE,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process for as long as the block lasts; what is left of it then is killed, and not waited for for ever."""
     try:
