@@ -65,13 +65,13 @@ def ask(host: Host, monkeypatch: pytest.MonkeyPatch, word: str, request: Any) ->
 def test_a_list_is_made_once(host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch) -> None:
     first = ask(host, monkeypatch, "lock", REQUEST)
     assert first["changed"]
-    assert first["list"] == "six==1\n"
+    assert first["lines"] == ["six==1"]
     uv.answer = (0, "six==2\n", "")
     assert ask(host, monkeypatch, "lock", REQUEST) == {**first, "changed": False}
     assert ask(host, monkeypatch, "locked", {"key": KEY}) == {**first, "changed": False}
     assert len(uv.asked) == 1
-    assert ask(host, monkeypatch, "lock", {**REQUEST, "relock": True})["list"] == "six==2\n"
-    assert ask(host, monkeypatch, "locked", {"key": KEY})["list"] == "six==2\n"
+    assert ask(host, monkeypatch, "lock", {**REQUEST, "relock": True})["lines"] == ["six==2"]
+    assert ask(host, monkeypatch, "locked", {"key": KEY})["lines"] == ["six==2"]
     assert ask(host, monkeypatch, "locked", {"key": "b" * 40}) == {"changed": False}
 
 
@@ -106,15 +106,15 @@ def test_uv_s_words_are_told_and_nothing_is_kept(host: Host, uv: Uv, monkeypatch
 
 
 def test_a_list_of_another_host_is_kept(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = {"key": KEY, "made": 5.5, "list": "six==1\n"}
+    request = {"key": KEY, "made": 5.5, "lines": ["six==1"]}
     assert ask(host, monkeypatch, "keep", request) == {"changed": True}
     assert ask(host, monkeypatch, "keep", request) == {"changed": False}
-    assert ask(host, monkeypatch, "locked", request) == {"changed": False, "made": 5.5, "list": "six==1\n"}
+    assert ask(host, monkeypatch, "locked", request) == {"changed": False, "made": 5.5, "lines": ["six==1"]}
 
 
 def test_the_oldest_lists_are_forgotten(host: Host) -> None:
     for number in range(locked.KEPT + 3):
-        locked.keep(host, f"{number:040x}", float(number), "")
+        locked.keep(host, f"{number:040x}", float(number), [])
         path = host.locks / f"{number:040x}.json"
         if path.exists():
             os.utime(path, (number, number))
@@ -124,7 +124,7 @@ def test_the_oldest_lists_are_forgotten(host: Host) -> None:
 
 def test_what_cannot_be_read_is_not_kept(host: Host) -> None:
     host.locks.mkdir(parents=True)
-    for text in ("", "[]", '{"made": "x", "list": ""}', "[" * 100_000):
+    for text in ("", "[]", '{"made": "x", "lines": []}', '{"made": 1, "lines": 5}', "[" * 100_000):
         disk.durable(host.locks / f"{KEY}.json", text)
         assert locked.kept(host, KEY) == {}
 
@@ -144,3 +144,15 @@ def test_no_request(host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch, odd: di
     with pytest.raises(CtlError, match="the request"):
         ask(host, monkeypatch, "lock", {**REQUEST, **odd})
     assert not uv.asked
+
+
+def test_a_long_list_is_answered_whole(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"package-{number}==1 --hash=sha256:{'0' * 64}" for number in range(500)]
+    locked.keep(host, KEY, 1.0, lines)
+    monkeypatch.setattr(cli, "App", lambda _: host)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"key": KEY})))
+    cli.main("fastapi", ["locked", "--json"])
+    assert json.loads(capsys.readouterr().out)["lines"] == lines

@@ -58,18 +58,21 @@ def key_of(asked: dict[str, Any]) -> str:
 
 
 def kept(app: App, key: str) -> dict[str, Any]:
-    """What is kept under a name: when it was made, and the list. Nothing when it cannot be read."""
+    """What is kept under a name: when it was made, and the lines of the list. Nothing when it cannot be read.
+
+    Lines, because a text as long as the list is cut off in an answer.
+    """
     try:
         found = json.loads(disk.read_bounded(app.locks / f"{key}.json", LIST_MAX))
-        return {"made": float(found["made"]), "list": str(found["list"])}
+        return {"made": float(found["made"]), "lines": [str(line) for line in found["lines"]]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 
-def keep(app: App, key: str, made: float, text: str) -> None:
+def keep(app: App, key: str, made: float, lines: list[str]) -> None:
     """Keep a list, and forget the oldest ones. The lock is the caller's."""
     app.locks.mkdir(mode=0o755, parents=True, exist_ok=True)
-    disk.durable(app.locks / f"{key}.json", json.dumps({"made": made, "list": text}) + "\n")
+    disk.durable(app.locks / f"{key}.json", json.dumps({"made": made, "lines": lines}) + "\n")
     there = sorted(app.locks.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in there[KEPT:]:
         old.unlink()
@@ -85,13 +88,13 @@ def command_keep(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     asked = read_request("keep")
     key = key_of(asked)
     try:
-        made, text = float(asked["made"]), str(asked["list"])
+        made, lines = float(asked["made"]), [str(line) for line in asked["lines"]]
     except (KeyError, TypeError, ValueError) as error:
         raise CtlError(f"keep: the request on standard input has no {error}") from None
     with lock.lock(app, "keeping its list of packages", arguments.lock_wait):
-        changed = kept(app, key) != {"made": made, "list": text}
+        changed = kept(app, key) != {"made": made, "lines": lines}
         if changed:
-            keep(app, key, made, text)
+            keep(app, key, made, lines)
     return {"changed": changed}
 
 
@@ -104,11 +107,11 @@ def command_lock(app: App, arguments: argparse.Namespace) -> dict[str, object]:
         if there and not question.relock:  # whoever had the lock has made it
             return {"changed": False, **there}
         try:
-            text, made = resolved(app, question), time.time()
-            keep(app, question.key, made, text)
+            lines, made = resolved(app, question).splitlines(), time.time()
+            keep(app, question.key, made, lines)
         except OSError as error:
             raise CtlError(disk.told(error)) from None
-    return {"changed": True, "made": made, "list": text}
+    return {"changed": True, "made": made, "lines": lines}
 
 
 def add_lock(command: argparse.ArgumentParser) -> None:
