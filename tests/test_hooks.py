@@ -219,15 +219,6 @@ def test_a_reason_is_one_line_without_secrets() -> None:
     assert hooks.hidden("password1234 of user", ["password1234", "password", "user", 5]) == "*** of user"
 
 
-def test_the_commit_of_a_source(tmp_path: Path) -> None:
-    assert hooks.commit(str(tmp_path / "none")) is None
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run([*git, "init", "--quiet"], check=True)
-    assert hooks.commit(str(tmp_path)) is None
-    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "a"], check=True)
-    assert len(hooks.commit(str(tmp_path)) or "") == 40
-
-
 def result(action: str, answer: dict[str, Any], **arguments: object) -> Any:
     """A result as Ansible gives it to a callback."""
     return SimpleNamespace(

@@ -53,7 +53,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
             "application": application,
             "action": arguments["action"],
             "hosts": [{**host, "outcome": None} for host in hosts],
-            "commit": arguments.get("commit") or hooks.commit(arguments.get("source") or os.devnull),
+            "commit": arguments.get("commit") or None,
             "who": f"{getpass.getuser()}@{socket.gethostname()}",
         }
         told = result | {"about": about}

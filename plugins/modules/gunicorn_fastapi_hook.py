@@ -19,7 +19,6 @@ options:
     required: true
     description: The hosts, each with its C(name), the releases C(from) and C(to), and whether it C(changes).
   commit: {type: str, description: The commit of the source, where it is known.}
-  source: {type: path, description: "The source's directory, whose commit is looked up."}
 author: the gunicorn_fastapi maintainers (@gunicorn-fastapi)
 """
 

@@ -133,13 +133,3 @@ def hidden(text: str, secrets: Iterable[object]) -> str:
         if len(secret) >= LEAST_SECRET:
             line = line.replace(secret, "***")
     return line[:SAID]
-
-
-def commit(directory: str) -> str | None:
-    """The commit that a source is of, None when it is in no repository of git's, or there is no git."""
-    command = ["git", "-C", directory, "rev-parse", "--verify", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

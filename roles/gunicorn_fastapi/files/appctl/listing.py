@@ -45,10 +45,14 @@ def command_history(app: App, arguments: argparse.Namespace) -> list[dict[str, A
     records, damaged = history.read(app.history)
     rows = [{name: record.get(name) for name in HISTORY} for record in records[-arguments.lines :]]
     for row in rows:
+        row["commit"] = origin.of(app, str(row["to"])).get("commit") or ""  # as long as the release is here
         before, after = short(str(row["from"] or "-")), short(str(row["to"]))
         took = f" in {row['seconds']} s" if isinstance(row["seconds"], (int, float)) else ""
         who = f" by {row['by']}" if row["by"] else ""
-        talk.out(f"{row['time']}  {before:12} -> {after:12}  {row['outcome']}{took}{who}  {row['reason']}".rstrip())
+        what = f", commit {short(str(row['commit']))}" if row["commit"] else ""
+        talk.out(
+            f"{row['time']}  {before:12} -> {after:12}  {row['outcome']}{took}{who}{what}  {row['reason']}".rstrip()
+        )
     if damaged:
         talk.out(f"{damaged} damaged lines are skipped")
     return rows
