@@ -47,6 +47,7 @@ class Project:
             "files": {"etc/environment": 'A="1"\n', "systemd/x.service": "ExecStart=/opt/x/releases/@RELEASE@/venv\n"},
             "identity": OLD,
             "credentials": "",
+            "env_file": "",
             "directory": str(root / "cache"),
             "before": {"release": "", "files": {}, "configuration": {}},
         }

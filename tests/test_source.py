@@ -290,3 +290,9 @@ def test_docker_may_leave_out_all_but_something(project: Project) -> None:
     project.write("package/tests/b.py", "")
     project.write("other/c.py", "")
     assert packed(project) == {"main.py", "package/a.py"}
+
+
+def test_a_file_of_variables_that_is_given_is_not_missed(project: Project) -> None:
+    project.write(".env", "A=1\n")
+    assert [text for text in project.bundle()["warnings"] if "gunicorn_fastapi_env_file" in text]
+    assert project.bundle(env_file=str(project.source / ".env"))["warnings"] == []

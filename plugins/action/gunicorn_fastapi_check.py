@@ -19,7 +19,8 @@ if LIBRARY not in sys.path:
 from gunicorn_fastapi_controller import checks, hosts, inputs, location  # noqa: E402
 
 # Not repeated in a result, which -v prints.
-PRIVATE = tuple(f"gunicorn_fastapi_{name}" for name in ("environment", "credentials", "checks", "hooks"))
+SECRETS = ("environment", "secret_environment", "credentials", "checks", "hooks")
+PRIVATE = tuple(f"gunicorn_fastapi_{name}" for name in SECRETS)
 
 
 class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed

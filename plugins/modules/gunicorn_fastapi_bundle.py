@@ -41,6 +41,7 @@ options:
     description:
       - Secrets that make this another release too, all in one string. They become no part of it, and
         its name and manifest do not tell them.
+  env_file: {type: str, default: "", description: "A file whose variables are among them, and that is not missed."}
   directory: {type: path, required: true, description: Where the archive is written and found by the next host.}
   before:
     type: dict
@@ -99,6 +100,7 @@ def main() -> None:
             "identity": {"type": "dict", "required": True},
             "machine": {"type": "str", "default": ""},
             "credentials": {"type": "str", "default": "", "no_log": True},
+            "env_file": {"type": "str", "default": ""},
             "directory": {"type": "path", "required": True},
             "before": {"type": "dict", "required": True},
         },

@@ -22,7 +22,7 @@ CASES = {
     "257": {},
     "closed": {
         "gunicorn_fastapi_egress": [],
-        "gunicorn_fastapi_credentials": {"password": "secret"},
+        "__gunicorn_fastapi_credential_names": ["gunicorn_fastapi_environment", "password"],
         "gunicorn_fastapi_checks": [{"path": "/api"}],
         "gunicorn_fastapi_proc": "visible",
         "gunicorn_fastapi_executable_memory": True,
@@ -42,7 +42,7 @@ def render(template: str, kind: str, systemd: int, values: dict[str, Any]) -> st
     defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
     return jinja.get_template(template).render(
         **defaults
-        | {"gunicorn_fastapi_app_module": "main:app"}  # as it was found
+        | {"gunicorn_fastapi_app_module": "main:app", "__gunicorn_fastapi_credential_names": []}
         | values
         | {
             "kind": KINDS[kind],

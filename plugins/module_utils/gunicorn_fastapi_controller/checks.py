@@ -13,9 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import addresses, health_checks, hooks, location, settings, texts
-from .environment import RESERVED, has_no_form
-from .environment import value as as_text
+from . import addresses, health_checks, hooks, location, secret, settings, texts
+from .environment import wrong
 from .inputs import matches, shown
 from .names import TAKEN
 
@@ -94,46 +93,25 @@ def workers(inputs: Inputs) -> str:
 
 def environment(inputs: Inputs) -> str:
     """Names the variables, never their values."""
-    values = inputs["gunicorn_fastapi_environment"]
-    if wrong := [key for key in values if not matches(r"[A-Za-z_][A-Za-z0-9_]*", key)]:
-        return (
-            f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} is not a valid variable name. "
-            "Use letters, digits and _."
-        )
-    if wrong := [key for key in values if RESERVED.fullmatch(key)]:
-        return (
-            f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} is set by systemd or the role for the "
-            "application. Choose another name."
-        )
-    if values.get("GUNICORN_CMD_ARGS") is not None:
-        return (
-            "gunicorn_fastapi_environment: GUNICORN_CMD_ARGS would override the role's gunicorn settings. Set "
-            "gunicorn_fastapi_gunicorn_settings instead."
-        )
-    if wrong := [key for key, given in values.items() if has_no_form(given)]:
-        return (
-            f"gunicorn_fastapi_environment: the value of {', '.join(map(shown, wrong))} is neither a text, a number, "
-            "true, false, a date, a list nor a mapping. Put quotes around it."
-        )
-    if wrong := [key for key, given in values.items() if "\0" in as_text(given)]:
-        return (
-            f"gunicorn_fastapi_environment: {', '.join(map(shown, wrong))} contains a NUL byte, which no variable can "
-            "hold. Remove it."
-        )
-    return ""
+    return wrong("gunicorn_fastapi_environment", inputs["gunicorn_fastapi_environment"])
 
 
 def credentials(inputs: Inputs) -> str:
     """Names the credentials, never their values."""
     values = inputs["gunicorn_fastapi_credentials"]
-    if wrong := [key for key in values if not matches(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", key)]:
+    if bad := [key for key in values if not matches(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", key)]:
         return (
-            f"gunicorn_fastapi_credentials: {', '.join(map(shown, wrong))} is not a valid file name. "
+            f"gunicorn_fastapi_credentials: {', '.join(map(shown, bad))} is not a valid file name. "
             "Use letters, digits and _.-"
         )
-    if wrong := [key for key, value in values.items() if not isinstance(value, str)]:
+    if secret.CREDENTIAL in values:
         return (
-            f"gunicorn_fastapi_credentials: the value of {', '.join(map(shown, wrong))} is not a string. "
+            f"gunicorn_fastapi_credentials: {secret.CREDENTIAL} is the name of the role's own, for the variables of "
+            "gunicorn_fastapi_secret_environment. Choose another name."
+        )
+    if bad := [key for key, value in values.items() if not isinstance(value, str)]:
+        return (
+            f"gunicorn_fastapi_credentials: the value of {', '.join(map(shown, bad))} is not a string. "
             "Put quotes around it."
         )
     return ""
@@ -286,6 +264,8 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     addresses.owner("gunicorn_fastapi_socket_user"),
     addresses.owner("gunicorn_fastapi_socket_group"),
     environment,
+    secret.secret_environment,
+    secret.env_file,
     credentials,
     egress,
     settings.gunicorn_settings,

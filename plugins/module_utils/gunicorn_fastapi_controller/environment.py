@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
+
+from .inputs import matches, shown
 
 HEAD = "# Ansible managed\n# Variables of the application, for a shell.\n"
 
@@ -13,6 +16,9 @@ RESERVED = re.compile(
     r"GUNICORN_FASTAPI_.*|LISTEN_.*|NOTIFY_SOCKET|CREDENTIALS_DIRECTORY|MAINPID|INVOCATION_ID|JOURNAL_STREAM|WATCHDOG_.*"
 )
 """What systemd and the role themselves tell the application."""
+
+LONGEST = 128 * 1024
+"""Bytes from which on Linux starts no program with a variable (MAX_ARG_STRLEN)."""
 
 
 def value(given: Any) -> str:
@@ -39,6 +45,31 @@ def has_no_form(given: object) -> bool:
     except (TypeError, ValueError, RecursionError):
         return True
     return False
+
+
+def wrong(variable: str, values: Mapping[str, Any]) -> str:
+    """What is wrong with the variables that one of the role's has. Names them, never their values."""
+    if bad := [name for name in values if not matches(r"[A-Za-z_][A-Za-z0-9_]*", name)]:
+        why = "is not a valid variable name. Use letters, digits and _."
+    elif bad := [name for name in values if RESERVED.fullmatch(name)]:
+        why = "is set by systemd or the role for the application. Choose another name."
+    elif bad := [name for name in ("GUNICORN_CMD_ARGS",) if values.get(name) is not None]:
+        return (
+            f"{variable}: GUNICORN_CMD_ARGS would override the role's gunicorn settings. Set "
+            "gunicorn_fastapi_gunicorn_settings instead."
+        )
+    elif bad := [name for name, given in values.items() if has_no_form(given)]:
+        return (
+            f"{variable}: the value of {', '.join(map(shown, bad))} is neither a text, a number, true, false, a date, "
+            "a list nor a mapping. Put quotes around it."
+        )
+    elif bad := [name for name, given in values.items() if "\0" in value(given)]:
+        why = "contains a NUL byte, which no variable can hold. Remove it."
+    elif bad := [name for name, given in values.items() if len(f"{name}={value(given)}".encode()) >= LONGEST]:
+        why = "is longer than a variable can be, 128 KiB. Give it as a file, by gunicorn_fastapi_credentials."
+    else:
+        return ""
+    return f"{variable}: {', '.join(map(shown, bad))} {why}"
 
 
 def quoted(text: str) -> str:

@@ -180,6 +180,7 @@ def bundle(
     identity: dict[str, Any],
     machine: str,
     credentials: str,
+    env_file: str,
     directory: str,
     before: dict[str, Any],
 ) -> dict[str, object]:
@@ -222,7 +223,7 @@ def bundle(
     return {
         "changed": changed,
         "diff": differences(before, release, members, shown) if changed else [],
-        "warnings": packed.warnings() + lfs + warnings if changed else [],
+        "warnings": packed.warnings(env_file) + lfs + warnings if changed else [],
         "release": release,
         "archive": str(archive),
         "virtualenv": virtualenv,

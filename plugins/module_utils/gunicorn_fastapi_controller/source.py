@@ -166,15 +166,17 @@ class Source:
                 "release. Name that in gunicorn_fastapi_include, or the link in gunicorn_fastapi_exclude."
             )
 
-    def warnings(self) -> list[str]:
-        """What an operator may miss, or not have meant."""
+    def warnings(self, env_file: str = "") -> list[str]:
+        """What an operator may miss, or not have meant. `env_file` is given otherwise."""
         said = []
         secrets = [path for path in self.left_out if fits(path.rpartition("/")[2], SECRETS)]
         databases = [path for path in self.left_out if path not in secrets]
+        given = Path(os.path.expandvars(env_file)).expanduser().resolve()
+        secrets = [path for path in secrets if (self.path / path).resolve() != given]
         if secrets:
             said.append(
-                f"{listing(secrets)} is not part of the release. Give its variables by gunicorn_fastapi_environment, "
-                "and its secrets by gunicorn_fastapi_credentials."
+                f"{listing(secrets)} is not part of the release. Give the path of one by gunicorn_fastapi_env_file, "
+                "which keeps it secret, or its variables by gunicorn_fastapi_environment."
             )
         if databases:
             said.append(

@@ -22,7 +22,13 @@ def encrypt(secrets: dict[str, str], directory: Path) -> None:
         if not NAME.fullmatch(name):
             raise CtlError(f"gunicorn_fastapi_credentials: {name!r} is not a valid file name")
         path = directory / name
-        run("systemd-creds", "encrypt", "--with-key=host", f"--name={name}", "-", str(path), stdin=secret)
+        try:
+            run("systemd-creds", "encrypt", "--with-key=host", f"--name={name}", "-", str(path), stdin=secret)
+        except CtlError as failure:
+            raise CtlError(
+                f"this host cannot encrypt the credential {name}, and a secret is never kept as it is: {failure}. Have "
+                "systemd-creds work there, and deploy again"
+            ) from None
         path.chmod(0o600)
 
 
