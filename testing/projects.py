@@ -34,6 +34,7 @@ class Project:
         self.arguments: dict[str, Any] = {
             "source": str(self.source),
             "app_path": "",
+            "built": False,
             "origin": {},
             "exclude": [".git", "*.pyc"],
             "requirements": "",

@@ -45,6 +45,7 @@ def test_each_check_has_a_case_that_it_refuses() -> None:
         bind=["localhost:http"],
         socket_mode="rw", socket_user="www data", socket_group="",
         environment={"MY-KEY": "x"}, credentials={"../key": "x"},
+        build_command=" ", build_environment={"A-B": ""}, build_timeout=0,
         secret_environment={"MY-KEY": "x"}, env_file="/nonexistent", egress=["db.example.com"],
         gunicorn_settings={"Max-Requests": 1}, uvicorn_settings={"port": 80},
         drain_timeout=0, graceful_timeout=2, header_max=0, header_timeout=0,

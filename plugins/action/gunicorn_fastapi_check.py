@@ -19,7 +19,7 @@ if LIBRARY not in sys.path:
 from gunicorn_fastapi_controller import checks, hosts, inputs, location  # noqa: E402
 
 # Not repeated in a result, which -v prints.
-SECRETS = ("environment", "secret_environment", "credentials", "checks", "hooks")
+SECRETS = ("environment", "secret_environment", "build_environment", "credentials", "checks", "hooks")
 PRIVATE = tuple(f"gunicorn_fastapi_{name}" for name in SECRETS)
 
 

@@ -14,10 +14,10 @@ LIBRARY = str(Path(__file__).resolve().parent.parent / "module_utils")
 if LIBRARY not in sys.path:
     sys.path.append(LIBRARY)
 
-from gunicorn_fastapi_controller import discover, origin  # noqa: E402
+from gunicorn_fastapi_controller import built, discover, origin  # noqa: E402
 from gunicorn_fastapi_controller.problem import InputError  # noqa: E402
 
-SOURCE = "gunicorn_fastapi_app_source"
+SOURCE, ENVIRONMENT = "gunicorn_fastapi_app_source", "gunicorn_fastapi_build_environment"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
@@ -28,21 +28,36 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
         variables = task_vars or {}
         result: dict[str, Any] = super().run(tmp, variables)
         arguments = self._task.args
-        # Not an argument: those are shown, and an address may have a token in it.
-        source = str(self._templar.template({SOURCE: variables[SOURCE]})[SOURCE])
+        # No arguments: those are shown, and an address may have a token in it.
+        source, environment = (self._templar.template({name: variables[name]})[name] for name in (SOURCE, ENVIRONMENT))
         # A task runs in a process of its own, whose parent is the run: all hosts of it get one commit.
         run = origin.run_of(os.getppid())
         try:
-            found = origin.found(source, arguments["path"], arguments["version"], Path(arguments["cache"]), run)
-            module, where = arguments["module"], ""
+            found = origin.found(str(source), arguments["path"], arguments["version"], Path(arguments["cache"]), run)
+            directory, said = found.directory, []
+            if arguments["build_command"]:
+                build = built.Build(
+                    arguments["build_command"],
+                    environment,
+                    arguments["build_timeout"],
+                    arguments["rebuild"],
+                    arguments["exclude"],
+                    arguments["include"],
+                )
+                directory, told = built.built(
+                    found.directory, found.path, build, Path(arguments["cache"]), run, self._task.check_mode
+                )
+                said.append(told)
+            module = arguments["module"]
             if not module:
-                module, where = discover.discover(found.application)
+                module, where = discover.discover(directory / found.path)
+                said.append(f"The application is {module}, {where}")
         except InputError as error:
             return result | {"failed": True, "msg": str(error)}
-        said = f"The application is {module}, {where}" if where else ""
         return result | {
             "changed": False,
-            "directory": str(found.directory),
+            "directory": str(directory),
+            "built": directory != found.directory,
             "origin": found.facts,
             "app_module": module,
             "said": said,

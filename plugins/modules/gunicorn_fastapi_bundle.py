@@ -16,6 +16,7 @@ description:
 options:
   source: {type: path, required: true, description: Directory with the application's source.}
   app_path: {type: str, default: "", description: The application's directory in the source.}
+  built: {type: bool, default: false, description: "Whether all of it counts, because a build has left it so."}
   origin: {type: dict, default: {}, description: "What the manifest says of the source, which decides no release."}
   exclude: {type: list, elements: str, default: [], description: Shell patterns of names to leave out.}
   include: {type: list, elements: str, default: [], description: Patterns as in .gitignore of what it left out.}
@@ -87,6 +88,7 @@ def main() -> None:
         argument_spec={
             "source": {"type": "path", "required": True},
             "app_path": {"type": "str", "default": ""},
+            "built": {"type": "bool", "default": False},
             "origin": {"type": "dict", "default": {}},
             "exclude": {"type": "list", "elements": "str", "default": []},
             "requirements": {"type": "str", "default": ""},

@@ -96,6 +96,14 @@ def environment(inputs: Inputs) -> str:
     return wrong("gunicorn_fastapi_environment", inputs["gunicorn_fastapi_environment"])
 
 
+def build_environment(inputs: Inputs) -> str:
+    """Names the variables, never their values."""
+    values = inputs["gunicorn_fastapi_build_environment"]
+    if values and not inputs["gunicorn_fastapi_build_command"]:
+        return "gunicorn_fastapi_build_environment: there is no gunicorn_fastapi_build_command that gets it. Set that."
+    return wrong("gunicorn_fastapi_build_environment", values)
+
+
 def credentials(inputs: Inputs) -> str:
     """Names the credentials, never their values."""
     values = inputs["gunicorn_fastapi_credentials"]
@@ -264,6 +272,9 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     addresses.owner("gunicorn_fastapi_socket_user"),
     addresses.owner("gunicorn_fastapi_socket_group"),
     environment,
+    texts.build_command,
+    build_environment,
+    above_zero("gunicorn_fastapi_build_timeout"),
     secret.secret_environment,
     secret.env_file,
     credentials,

@@ -95,10 +95,10 @@ def git(directory: Path, *words: str, variables: dict[str, str] | None = None) -
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, wait: float = TIMEOUT) -> Iterator[None]:
     """Hold a lock among all runs of this controller. Raises InputError when another has it for too long."""
     with path.open("w") as file:
-        end = time.monotonic() + TIMEOUT
+        end = time.monotonic() + wait
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,7 +106,7 @@ def locked(path: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > end:
                     raise InputError(
-                        f"{path} is held by another run for more than {TIMEOUT} s. Wait for it, and deploy again."
+                        f"{path} is held by another run for more than {wait:g} s. Wait for it, and deploy again."
                     ) from None
                 time.sleep(0.1)
         yield

@@ -135,16 +135,20 @@ def docker_rule(line: str) -> Rule:
 
 
 class GitIgnore:
-    """The .gitignore files of a repository, from its top to wherever the source's walk has come."""
+    """The .gitignore files of a repository, from its top to wherever the source's walk has come.
 
-    def __init__(self, source: Path, top: Path) -> None:
+    `tracked` is what git tracks, where the source is a copy that git knows nothing of."""
+
+    def __init__(self, source: Path, top: Path, tracked: set[str] | None = None) -> None:
         self.source = source
         self.top = next((p for p in (source, *source.parents) if (p / ".git").exists()), top)
         self.rules: dict[str, list[Rule]] = {}
         above = self.source.relative_to(self.top)
         if any(self.fitting(PurePosixPath(path), True) for path in (above, *above.parents) if path.name):
             self.top, self.rules = source, {}  # the repository does not want it, and the operator named it
-        self.tracked = self.ask_git() if (self.top / ".git").exists() else set()
+        if tracked is None:
+            tracked = self.ask_git() if (self.top / ".git").exists() else set()
+        self.tracked = tracked
         self.above = {str(p) for path in self.tracked for p in PurePosixPath(path).parents}
 
     def ask_git(self) -> set[str]:

@@ -167,6 +167,7 @@ def require_content(packed: Source, origin: dict[str, Any]) -> list[str]:
 def bundle(
     source: str,
     app_path: str,
+    built: bool,
     origin: dict[str, Any],
     exclude: list[str],
     include: list[str],
@@ -185,7 +186,7 @@ def bundle(
     before: dict[str, Any],
 ) -> dict[str, object]:
     """Collect, name and pack a release. Raises InputError for unusable input."""
-    packed = Source(Path(source) / app_path, exclude, include, Path(source))
+    packed = Source(Path(source) / app_path, exclude, include, Path(source), whole=built)
     lfs = require_content(packed, origin)
     host = Host(identity["python"], machine)
     wanted = Wanted(Path(source), requirements, extras, groups, locked)

@@ -43,9 +43,21 @@ def is_directory(path: Path) -> bool:
 
 
 class Source:
-    """A directory of the controller, and what of it goes into a release. `top`: that of the source that it is in."""
+    """A directory of the controller, and what of it goes into a release.
 
-    def __init__(self, path: Path, exclude: list[str], include: list[str], top: Path | None = None) -> None:
+    `top` is that of the source that it is in, `tracked` what git tracks there, if git is not to be asked. Of one that
+    is `whole` nothing is left out but the names of `exclude`: it holds what a build has left of a source.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        exclude: list[str],
+        include: list[str],
+        top: Path | None = None,
+        tracked: set[str] | None = None,
+        whole: bool = False,
+    ) -> None:
         if not is_directory(path):
             raise InputError(
                 f"gunicorn_fastapi_app_source: {path} is not a directory on the controller. "
@@ -53,11 +65,10 @@ class Source:
             )
         self.path, self.exclude = path.resolve(), exclude
         self.include: list[Rule] = [git_rule(line, "") for line in include]
-        self.git, self.docker = GitIgnore(self.path, (top or path).resolve()), DockerIgnore(self.path)
+        self.git, self.docker = GitIgnore(self.path, (top or path).resolve(), tracked), DockerIgnore(self.path)
         self.left_out: list[str] = []
-        self.members = {
-            member.name.removeprefix("app/"): member for member in self.walk("", ignored=False, by_git=False)
-        }
+        found = self.all_of("") if whole else self.walk("", ignored=False, by_git=False)
+        self.members = {member.name.removeprefix("app/"): member for member in found}
         for name, member in self.members.items():
             if member.link:
                 self.check_target(name, member.link)

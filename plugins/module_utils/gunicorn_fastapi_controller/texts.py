@@ -58,6 +58,13 @@ def lock_date(inputs: Inputs) -> str:
     return ""
 
 
+def build_command(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_build_command"]
+    if not value or (value.strip() and "\0" not in value):
+        return ""
+    return f"gunicorn_fastapi_build_command: {shown(value)} is no command. Give one such as npm ci && npm run build."
+
+
 def worker_class(inputs: Inputs) -> str:
     value = inputs["gunicorn_fastapi_worker_class"]
     if value in WSGI_WORKERS:
