@@ -41,6 +41,7 @@ class Project:
             "extras": [],
             "groups": [],
             "locked": "",
+            "state": {"directory": "/var/lib/shop", "paths": [], "scratch": [], "working_directory": ""},
             "include": [],
             "supply": [str(root / "supply.txt"), str(root / "older.txt")],
             "machine": "x86_64",

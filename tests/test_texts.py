@@ -25,6 +25,7 @@ MEANT = {
     "requirements": [""],
     "lock_date": [""],
     "lock_file": [""],
+    "working_directory": [""],
     "memory_max": [""],
     "cpu_quota": [""],
     "index_url": [""],

@@ -24,6 +24,12 @@ options:
   extras: {type: list, elements: str, default: [], description: Extras of the list that are installed too.}
   groups: {type: list, elements: str, default: [], description: Groups of the list that are installed too.}
   locked: {type: str, default: "", description: What uv has made of a list without hashes.}
+  state:
+    type: dict
+    default: {directory: "", paths: [], scratch: [], working_directory: ""}
+    description:
+      - C(directory) that the application may write, C(paths) of the source that lead there, C(scratch) ones that each
+        release has for itself, and its C(working_directory) in the source.
   supply:
     type: list
     elements: path
@@ -57,6 +63,7 @@ EXAMPLES = r"""
   gunicorn_fastapi_bundle:
     source: app
     requirements: requirements.txt
+    state: {directory: /var/lib/fastapi, paths: [], scratch: [], working_directory: ""}
     supply:
       - "{{ role_path }}/files/server-requirements.txt"
       - "{{ role_path }}/files/server-requirements-older.txt"
@@ -82,6 +89,8 @@ import json
 
 from ansible.module_utils.basic import AnsibleModule
 
+NO_STATE = {"directory": "", "paths": [], "scratch": [], "working_directory": ""}
+
 
 def main() -> None:
     module = AnsibleModule(
@@ -96,6 +105,7 @@ def main() -> None:
             "groups": {"type": "list", "elements": "str", "default": []},
             "locked": {"type": "str", "default": ""},
             "include": {"type": "list", "elements": "str", "default": []},
+            "state": {"type": "dict", "default": NO_STATE},
             "supply": {"type": "list", "elements": "path", "required": True},
             "library": {"type": "path", "required": True},
             "files": {"type": "str", "required": True, "no_log": True},

@@ -24,6 +24,8 @@ CASES = {
         "gunicorn_fastapi_egress": [],
         "__gunicorn_fastapi_credential_names": ["gunicorn_fastapi_environment", "password"],
         "gunicorn_fastapi_checks": [{"path": "/api"}],
+        "gunicorn_fastapi_state_paths": ["logs"],
+        "gunicorn_fastapi_working_directory": "data",
         "gunicorn_fastapi_proc": "visible",
         "gunicorn_fastapi_executable_memory": True,
     },

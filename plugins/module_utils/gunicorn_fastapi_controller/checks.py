@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import addresses, health_checks, hooks, location, secret, settings, texts
+from . import addresses, health_checks, hooks, location, secret, settings, state, texts
 from .environment import wrong
 from .inputs import matches, shown
 from .names import TAKEN
@@ -260,6 +260,8 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     texts.optional(texts.path("gunicorn_fastapi_lock_file", "lock.txt"), "gunicorn_fastapi_lock_file"),
     texts.patterns("gunicorn_fastapi_exclude", texts.fits_no_name),
     texts.patterns("gunicorn_fastapi_include", texts.fits_no_path),
+    state.paths,
+    state.working_directory,
     texts.log_quiet,
     texts.worker_class,
     texts.python,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import lists, pins, pylock
+from . import state as state_paths
 from .archive import Member, pack, rendered
 from .compared import contradictions
 from .git import pointers
@@ -175,6 +176,7 @@ def bundle(
     extras: list[str],
     groups: list[str],
     locked: str,
+    state: dict[str, Any],
     supply: list[str],
     library: str,
     files: dict[str, str],
@@ -186,7 +188,7 @@ def bundle(
     before: dict[str, Any],
 ) -> dict[str, object]:
     """Collect, name and pack a release. Raises InputError for unusable input."""
-    packed = Source(Path(source) / app_path, exclude, include, Path(source), whole=built)
+    packed = Source(Path(source) / app_path, exclude, include, Path(source), whole=built, state=state["directory"])
     lfs = require_content(packed, origin)
     host = Host(identity["python"], machine)
     wanted = Wanted(Path(source), requirements, extras, groups, locked)
@@ -196,7 +198,11 @@ def bundle(
     made = {**files, "requirements.txt": text}
     for path in Path(library).rglob("*.py"):
         made[f"lib/gunicorn_fastapi/{path.relative_to(library)}"] = path.read_text(encoding="utf-8")
-    members = [*packed.members.values(), *(rendered(name, content) for name, content in made.items())]
+    sources, paths = state_paths.led(packed.members, state["paths"], state["scratch"], state["directory"])
+    if state["paths"] or state["scratch"]:
+        made["etc/state.json"] = paths
+    packed.check_directory(state["working_directory"])
+    members = [*sources, *(rendered(name, content) for name, content in made.items())]
     content_of = {m.name: ("2" if m.link else "0", m.mode, m.link, m.digest) for m in members}
     whole = json.dumps([identity, content_of], sort_keys=True)
     release = digest(whole.encode(), fingerprint(credentials, whole))
@@ -208,7 +214,9 @@ def bundle(
     manifest |= {"origin": origin} if origin else {}
     virtualenv = virtualenv_name(entries, identity)
     complete = [
-        rendered(m.name, named(m.name, made[m.name], release), PRIVATE.get(m.name, m.mode)) if m.name in files else m
+        rendered(m.name, named(m.name, made[m.name], release), PRIVATE.get(m.name, m.mode))
+        if m.name in files
+        else state_paths.named(m, release)
         for m in members
     ]
     complete.append(rendered("manifest.building", json.dumps(manifest, indent=1, sort_keys=True) + "\n"))

@@ -46,7 +46,8 @@ class Source:
     """A directory of the controller, and what of it goes into a release.
 
     `top` is that of the source that it is in, `tracked` what git tracks there, if git is not to be asked. Of one that
-    is `whole` nothing is left out but the names of `exclude`: it holds what a build has left of a source.
+    is `whole` nothing is left out but the names of `exclude`: it holds what a build has left of a source. Links may
+    lead to `state`, a directory of the host.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Source:
         top: Path | None = None,
         tracked: set[str] | None = None,
         whole: bool = False,
+        state: str = "",
     ) -> None:
         if not is_directory(path):
             raise InputError(
@@ -66,11 +68,12 @@ class Source:
         self.path, self.exclude = path.resolve(), exclude
         self.include: list[Rule] = [git_rule(line, "") for line in include]
         self.git, self.docker = GitIgnore(self.path, (top or path).resolve(), tracked), DockerIgnore(self.path)
+        self.state = state
         self.left_out: list[str] = []
         found = self.all_of("") if whole else self.walk("", ignored=False, by_git=False)
         self.members = {member.name.removeprefix("app/"): member for member in found}
         for name, member in self.members.items():
-            if member.link:
+            if member.link and not member.link.startswith("/"):
                 self.check_target(name, member.link)
 
     def included(self, path: str, is_directory: bool) -> bool:
@@ -148,6 +151,8 @@ class Source:
         """Where a link of a release points: never by a path that only the controller has. Raises InputError."""
         target = whole.readlink()
         lexical = Path(os.path.normpath(whole.parent / target))
+        if self.state and target.is_absolute() and lexical.is_relative_to(self.state):
+            return str(lexical)  # which the host has
         try:
             resolved = whole.resolve()
         except (OSError, RuntimeError) as error:
@@ -175,6 +180,14 @@ class Source:
             raise InputError(
                 f"gunicorn_fastapi_app_source: {visible(name)} points to {visible(path)}, which is left out of the "
                 "release. Name that in gunicorn_fastapi_include, or the link in gunicorn_fastapi_exclude."
+            )
+
+    def check_directory(self, path: str) -> None:
+        """Raises InputError for a working directory that the release has not."""
+        if path and not any(name.startswith(f"{path}/") for name in self.members):
+            raise InputError(
+                f"gunicorn_fastapi_working_directory: {visible(path)} is no directory of the release. Correct it, or "
+                "name what is left out in gunicorn_fastapi_include."
             )
 
     def warnings(self, env_file: str = "") -> list[str]:
