@@ -62,8 +62,20 @@ def test_an_address_that_somebody_has_is_named_with_the_process(taken: int) -> N
 
 
 def test_what_the_application_itself_has_is_no_obstacle(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(addresses, "is_ours", lambda pid, name: (pid, name) == (os.getpid(), "shop"))
+    monkeypatch.setattr(addresses, "is_ours", lambda pid, name, _: (pid, name) == (os.getpid(), "shop"))
     assert addresses.holders([f"0.0.0.0:{taken}", f"127.0.0.1:{taken}"], "shop", sockets) == []
+
+
+def test_what_a_named_group_has_is_none_either(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("0::/system.slice/caddy.service\n", "9:name=systemd:/\n8:pids:/\n0::/system.slice/caddy.service\n"):
+        monkeypatch.setattr(
+            addresses, "read", lambda path, text=text: text if "cgroup" in str(path) else path.read_text()
+        )
+        caddy = "/system.slice/caddy.service"
+        assert addresses.holders([f"127.0.0.1:{taken}"], "shop", sockets, caddy) == []
+        assert len(addresses.holders([f"127.0.0.1:{taken}"], "shop", sockets)) == 1
+        assert len(addresses.holders([f"127.0.0.1:{taken}"], "shop", sockets, "/system.slice/caddy")) == 1
+        assert addresses.is_ours(1, "system")
 
 
 def test_systemds_own_sockets_are_told_by_their_unit(monkeypatch: pytest.MonkeyPatch) -> None:

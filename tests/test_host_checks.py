@@ -8,10 +8,13 @@ from gunicorn_fastapi_controller import hosts
 
 GOOD: dict[str, Any] = {
     "init": "systemd", "systemd": 257, "system": "Debian GNU/Linux 13 (trixie)", "python": "3.13.5", "refusal": "",
-    "holders": [], "free": 10**10, "read_only": [],
+    "holders": [], "free": 10**10, "read_only": [], "edge": {"owners": {"a.test": "shop"}, "foreign": False},
 }  # fmt: skip
 NGINX = {"address": "0.0.0.0:80", "by": "is held by nginx (process 7)"}
-INPUTS = {"gunicorn_fastapi_python": "python3", "gunicorn_fastapi_keep_releases": 5}
+INPUTS: dict[str, Any] = {
+    "gunicorn_fastapi_name": "fastapi", "gunicorn_fastapi_python": "python3", "gunicorn_fastapi_keep_releases": 5,
+    "gunicorn_fastapi_domains": [],
+}  # fmt: skip
 
 
 def test_a_good_host() -> None:
@@ -20,7 +23,22 @@ def test_a_good_host() -> None:
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
     bad = {"init": "tini", "systemd": 0, "python": "", "refusal": "no", "holders": [NGINX]}
-    assert len(hosts.problems(GOOD | bad, INPUTS)) == len(hosts.CHECKS)
+    inputs = INPUTS | {"gunicorn_fastapi_domains": ["a.test"]}
+    assert len(hosts.problems(GOOD | bad, inputs)) == len(hosts.CHECKS)
+
+
+def test_a_domain_is_one_application_s() -> None:
+    wanted = INPUTS | {"gunicorn_fastapi_domains": ["a.test", "b.test"]}
+    (problem,) = hosts.problems(GOOD, wanted)
+    assert problem == "gunicorn_fastapi_domains: a.test belongs to shop on this host. Remove it there first, or here."
+    assert hosts.problems(GOOD, wanted | {"gunicorn_fastapi_name": "shop"}) == []
+
+
+def test_the_caddy_of_somebody_else_is_left_alone() -> None:
+    found = GOOD | {"edge": {"owners": {}, "foreign": True}}
+    assert hosts.problems(found, INPUTS) == []
+    (problem,) = hosts.problems(found, INPUTS | {"gunicorn_fastapi_domains": ["a.test"]})
+    assert "caddy.service is in use here and was not set up by this role. Leave it to the role (systemctl" in problem
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ EMPTY: dict[str, list[object]] = {
 }  # fmt: skip
 """What cannot be meant as a value, whatever the variable of a type."""
 
-MEANT = {
+MEANT: dict[str, list[object]] = {
     "app_path": [""],
     "app_version": [""],
     "app_module": [""],
@@ -30,8 +30,14 @@ MEANT = {
     "cpu_quota": [""],
     "index_url": [""],
     "wheelhouse": [""],
+    "tls": [False],
+    "tls_certificate": [""],
+    "tls_key": [""],
+    "acme_directory": [""],
+    "acme_email": [""],
+    "acme_root": [""],
 }
-"""By README, an empty one of these stands for none, or for what is found."""
+"""By README, an empty one of these stands for none, or for what is found; YAML reads off as False."""
 
 NOTHING_MEANT = [
     (name.removeprefix("gunicorn_fastapi_"), value)

@@ -109,10 +109,11 @@ def listed(sockets: str, host: str, port: int) -> list[str]:
     return units
 
 
-def holders(bind: list[str], name: str, run: Callable[..., str]) -> list[dict[str, str]]:
+def holders(bind: list[str], name: str, run: Callable[..., str], also: str = "") -> list[dict[str, str]]:
     """Who keeps us from an address; `run` gives what a command prints.
 
-    What the application itself has does not count: its control command changes its addresses.
+    What the application itself has does not count: its control command changes its addresses. Nor does what the
+    control group `also` has, if that is given.
     """
     found = []
     for address in bind:
@@ -128,11 +129,13 @@ def holders(bind: list[str], name: str, run: Callable[..., str]) -> list[dict[st
         elif not host:
             found.append({"address": address, "by": "is answered by somebody else"})
         else:
-            found += [{"address": address, "by": f"is held by {who}"} for who in others(host, port, name, sockets)[:1]]
+            found += [
+                {"address": address, "by": f"is held by {who}"} for who in others(host, port, name, sockets, also)[:1]
+            ]
     return found
 
 
-def others(host: str, port: int, name: str, sockets: str) -> list[str]:
+def others(host: str, port: int, name: str, sockets: str, also: str = "") -> list[str]:
     """Who else than the application listens there, with what "systemctl list-sockets" says."""
     units = [unit for unit in listed(sockets, host, port) if not unit_is_ours(unit, name)]
     found = []
@@ -140,11 +143,14 @@ def others(host: str, port: int, name: str, sockets: str) -> list[str]:
         pids = processes_with(inode) if conflicts(host, where) else []
         if 1 in pids:
             found += [f"systemd for {unit} (process 1)" for unit in units]
-        elif pids and not any(is_ours(pid, name) for pid in pids):
+        elif pids and not any(is_ours(pid, name, also) for pid in pids):
             found.append(f"{read(Path(f'/proc/{pids[0]}/comm')).strip()} (process {pids[0]})")
     return found
 
 
-def is_ours(pid: int, name: str) -> bool:
-    """Whether a process belongs to one of the application's services."""
-    return read(Path(f"/proc/{pid}/cgroup")).startswith(f"0::/{name}.slice/")
+def is_ours(pid: int, name: str, also: str = "") -> bool:
+    """Whether a process belongs to one of the application's services, or to the control group `also`."""
+    # Where there are two hierarchies, the one of systemd's is not the first.
+    lines = [line.split(":", 2) for line in read(Path(f"/proc/{pid}/cgroup")).splitlines()]
+    groups = [line[2] for line in lines if line[1:2] in ([""], ["name=systemd"])]
+    return any(group.startswith(f"/{name}.slice/") or group == also for group in groups)

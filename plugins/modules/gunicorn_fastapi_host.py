@@ -18,6 +18,10 @@ options:
     type: str
     default: ""
     description: The same with their properties, in JSON, as the control command takes them.
+  edge:
+    type: bool
+    default: false
+    description: Whether the application is to have domains, and the ports 80 and 443 are the edge's.
   uv: {type: path, required: true, description: Directory of the uv that installs requirements.}
   ours:
     type: str
@@ -50,6 +54,7 @@ python: {type: str, returned: always, description: "Version of the interpreter, 
 python_why: {type: str, returned: always, description: "Why it tells no version, empty when it does."}
 python_path: {type: str, returned: always, description: Absolute path of the interpreter.}
 holders: {type: list, elements: dict, returned: always, description: Who else has the addresses.}
+edge: {type: dict, returned: always, description: "The host's edge, its domains, what is the application's."}
 refusal: {type: str, returned: always, description: "Why the name cannot be had, empty when it can."}
 marked: {type: bool, returned: always, description: Whether root's record says that the name is the application's.}
 there: {type: list, elements: str, returned: always, description: What has the name.}
@@ -259,8 +264,14 @@ class Host:
     def look(self) -> dict[str, object]:
         """All of it."""
         # Not above, for the reason that gunicorn_fastapi_bundle gives.
+        from ..module_utils import gunicorn_fastapi_edge as edges  # type: ignore[import-not-found,misc]
         from ..module_utils.gunicorn_fastapi_addresses import holders  # type: ignore[import-not-found,misc]
 
+        wants_edge = self.module.params["edge"]
+        edge = edges.look(self.name, self.run)
+        # Caddy leaves the ports to the application when that leaves it as the last one.
+        also = edges.CADDY if edge["ours"] and (wants_edge or edge["last"]) else ""
+        bind = [*self.module.params["bind"], *(edges.PORTS if wants_edge else [])]
         version, path, why = self.python()
         wanted = json.loads(self.module.params["installed"] or "[]")
         told = self.name_on_host()
@@ -278,7 +289,8 @@ class Host:
             "python_path": path,
             "python_why": why,
             "machine": platform.machine(),
-            "holders": holders(self.module.params["bind"], self.name, self.run),
+            "holders": holders(bind, self.name, self.run, also),
+            "edge": edge,
             **told,
             "uv": os.access(Path(self.module.params["uv"]) / "bin/uv", os.X_OK),
             "free": self.free(),
@@ -302,6 +314,7 @@ def main() -> None:
             "python": {"type": "str", "required": True},
             "bind": {"type": "list", "elements": "str", "required": True},
             "addresses": {"type": "str", "default": ""},
+            "edge": {"type": "bool", "default": False},
             "uv": {"type": "path", "required": True},
             "ours": {"type": "str", "required": True},
             "installed": {"type": "str", "no_log": True},

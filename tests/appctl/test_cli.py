@@ -110,6 +110,7 @@ WORDS: dict[str, list[str]] = {
     "locked": [],
     "keep": [],
     "resolve": [],
+    "edge": [],
     "surround": [],
     "probe": ["main", "/healthz", "--timeout=0.1"],
     "stop": ["main"],
@@ -120,7 +121,7 @@ WORDS: dict[str, list[str]] = {
 }
 """What is given to each command, in a host whose systemd says nothing."""
 
-FAIL_THERE = {"build", "lock", "locked", "keep", "resolve", "surround", "probe", "execute", "uninstall"}
+FAIL_THERE = {"build", "lock", "locked", "keep", "resolve", "edge", "surround", "probe", "execute", "uninstall"}
 """They have no request, no process, nothing that could be started, or no record of what is theirs."""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import addresses, health_checks, hooks, location, secret, settings, state, texts
+from . import addresses, domains, health_checks, hooks, location, secret, settings, state, texts
 from .environment import wrong
 from .inputs import matches, shown
 from .names import TAKEN
@@ -270,6 +270,16 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     health_checks.problem,
     workers,
     addresses.bind,
+    domains.domains,
+    domains.tls_file("gunicorn_fastapi_tls_certificate"),
+    domains.tls_file("gunicorn_fastapi_tls_key"),
+    domains.acme_directory,
+    domains.acme_email,
+    domains.acme_root,
+    domains.drain_timeout,
+    domains.bind,
+    domains.forwarded_allow_ips,
+    domains.hsts,
     addresses.socket_mode,
     addresses.owner("gunicorn_fastapi_socket_user"),
     addresses.owner("gunicorn_fastapi_socket_group"),

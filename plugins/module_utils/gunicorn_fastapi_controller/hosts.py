@@ -66,7 +66,23 @@ def bind(found: Found, _inputs: Mapping[str, Any]) -> str:
     return f"gunicorn_fastapi_bind: {' '.join(told)} Stop that, or choose another address." if told else ""
 
 
-CHECKS: tuple[Callable[[Found, Mapping[str, Any]], str], ...] = (init, systemd, python, name, bind)
+def domains(found: Found, inputs: Mapping[str, Any]) -> str:
+    """Whether the domains are free here, and Caddy is nobody else's."""
+    wanted = inputs["gunicorn_fastapi_domains"]
+    owners = found["edge"]["owners"]
+    taken = [f"{name} belongs to {owners[name]}" for name in wanted if owners.get(name, inputs["gunicorn_fastapi_name"])
+             != inputs["gunicorn_fastapi_name"]]  # fmt: skip
+    if taken:
+        return f"gunicorn_fastapi_domains: {', '.join(taken)} on this host. Remove it there first, or here."
+    if wanted and found["edge"]["foreign"]:
+        return (
+            "gunicorn_fastapi_domains: caddy.service is in use here and was not set up by this role. Leave it to the "
+            "role (systemctl disable --now caddy), or use it as a proxy of your own (docs/behind-a-proxy.md)."
+        )
+    return ""
+
+
+CHECKS: tuple[Callable[[Found, Mapping[str, Any]], str], ...] = (init, systemd, python, name, bind, domains)
 
 
 def problems(found: Found, inputs: Mapping[str, Any]) -> list[str]:

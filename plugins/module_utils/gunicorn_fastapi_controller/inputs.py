@@ -96,6 +96,8 @@ def converted(name: str, value: object, option: Mapping[str, Any]) -> object:
     """The value of one variable in its type. Raises InputError, which repeats no value that may be secret."""
     of_mappings = option["type"] == "list" and option.get("elements") == "dict"
     convert, wanted = KINDS["list of dict" if of_mappings else option["type"]]
+    if value is False and "off" in option.get("choices", []):
+        value = "off"  # as YAML reads it without quotes
     try:
         result = convert(value)
     except (ValueError, KeyError):

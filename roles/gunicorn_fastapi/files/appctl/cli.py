@@ -43,6 +43,7 @@ COMMANDS = {
     "locked": Command("locked", "command_locked", hidden=True),
     "keep": Command("locked", "command_keep", "add_lock", hidden=True),
     "resolve": Command("resolve", "command_resolve", hidden=True),
+    "edge": Command("edge", "command_edge", "add_edge", hidden=True),
     "surround": Command("surround", "command_surround", "add_surround", hidden=True),
     "probe": Command("health", "command_probe", "add_probe", hidden=True),
     "stop": Command("stop", "command_stop", "add_stop", hidden=True),

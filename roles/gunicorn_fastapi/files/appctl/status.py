@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from appctl import backoff, complete, counting, exchange, history, limits, origin, releases, systemd, talk, watch
+from appctl import backoff, complete, counting, edge, exchange, history, limits, origin, releases, systemd, talk, watch
 from appctl.app import CANDIDATE, MAIN, App
 from appctl.process import CtlError
 from appctl.releases import short
@@ -76,6 +76,7 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
         "failures": failed.get("failures", 0),
         "next_try": failed.get("tried"),
         "candidate": candidate,
+        "edge": edge.told(app),
         # Only root may look into the releases and the history.
         "incomplete": complete.why_not(app, release) if is_root and release else "",
         "origin": origin.of(app, release) if is_root else {},
@@ -130,6 +131,7 @@ def words(state: dict[str, Any]) -> list[str]:
         lines.append(
             f"  failures  {state['failures']} in a row, {next_try(state)} (journalctl -u {state['name']} -p err)"
         )
+    lines += edge.words(state["edge"])
     if state["candidate"]:
         lines.append(f"  handover  under way, {short(state['candidate'])} serves beside it")
     unknown = state["previous"] is None

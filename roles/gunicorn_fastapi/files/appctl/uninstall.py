@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from appctl import addresses, answering, bounded, lock, opening, systemd, talk, tree
+from appctl import addresses, answering, bounded, edge, lock, opening, systemd, talk, tree
 from appctl.app import App
 from appctl.background import add_lock_wait
 from appctl.disk import read_bounded
@@ -38,6 +38,7 @@ def command_uninstall(app: App, arguments: argparse.Namespace) -> dict[str, obje
         found = look(app, ours)
         ours.add(*found.made)  # a version without records made it, maybe; the second run of this may need it
         answering_before = answering.listeners(found.public)
+        edge.leave(edge.Edge(app))
         stop(app, found)
         still = answering.holders(answering_before)
         remove(app, ours, found, arguments.remove_state)

@@ -1,0 +1,205 @@
+"""What an application has of the edge, and how it comes and goes without a reload of Caddy."""
+
+import argparse
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from appctl import bounded, certificates, edge, lock, systemd, talk
+from appctl.app import App
+from appctl.process import CtlError
+
+
+class Host:
+    """A host whose systemd notes what it is asked."""
+
+    def __init__(self, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.base = base
+        self.active = False
+        self.asked: list[str] = []
+        self.certified: list[str] = []
+        self.monkeypatch = monkeypatch
+        for directory in ("etc/systemd/system", "etc/gunicorn_fastapi", "run/caddy"):
+            (base / directory).mkdir(parents=True)
+        (base / "etc/gunicorn_fastapi/Caddyfile").touch()
+        monkeypatch.setattr(edge, "caddy", os.getgid)
+        monkeypatch.setattr(edge, "run", lambda *command, **_: self.asked.append(" ".join(command[1:])))
+        monkeypatch.setattr(bounded, "change", self.change)
+        monkeypatch.setattr(systemd, "active", lambda _: self.active)
+        monkeypatch.setattr(systemd, "show", lambda _, *names: dict.fromkeys(names, "loaded"))
+        monkeypatch.setattr(certificates, "ask", self.certify)
+
+    def certify(self, domain: str, _: float) -> str:
+        self.certified.append(domain)
+        return ""
+
+    def change(self, verb: str, unit: str, **_: object) -> None:
+        self.asked.append(f"{verb} {unit}")
+        self.active = verb == "start"
+        (self.base / "run/caddy/configured").touch()
+
+    def ask(self, name: str, domains: list[str], **given: str) -> dict[str, Any]:
+        request = {
+            "domains": domains,
+            "tls": "acme",
+            "hsts": "",
+            "certificate": "",
+            "pair": "",
+            "socket": f"/run/{name}",
+        }
+        self.monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request | given)))
+        self.asked.clear()
+        self.certified.clear()
+        talk.said.clear()
+        return edge.command_edge(App(name, self.base), argparse.Namespace(lock_wait=1.0))
+
+    def there(self) -> dict[str, str]:
+        """What the edge finds: each link and file below its directory."""
+        root = self.base / "var/lib/gunicorn_fastapi/edge"
+        found = {}
+        for path in sorted(root.rglob("*")):
+            if path.is_symlink():
+                found[str(path.relative_to(root))] = str(path.readlink())
+            elif path.is_file() and path.name != "edge.json":
+                found[str(path.relative_to(root))] = ""
+        return found
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(talk, "quiet", True)
+    monkeypatch.setattr(lock, "by", lambda: "me")
+    return Host(tmp_path, monkeypatch)
+
+
+def test_the_first_domain_starts_caddy_and_the_next_does_nothing_to_it(host: Host) -> None:
+    assert host.ask("shop", ["a.test"]) == {"changed": True}
+    assert host.asked == ["enable caddy.service", "start caddy.service"]
+    assert host.certified == ["a.test"]
+    assert host.ask("shop", ["a.test", "b.test"]) == {"changed": True}
+    assert host.ask("blog", ["c.test"], hsts="max-age=300") == {"changed": True}
+    assert [line for line in host.asked if "enable" not in line] == []
+    assert host.there() == {
+        "applications/blog/acme": "", "applications/blog/app.sock": "/run/blog",
+        "applications/blog/hsts/max-age=300": "",
+        "applications/shop/acme": "", "applications/shop/app.sock": "/run/shop",
+        "https/a.test": "../applications/shop", "https/b.test": "../applications/shop",
+        "https/c.test": "../applications/blog",
+    }  # fmt: skip
+    assert host.ask("blog", ["c.test"], hsts="max-age=300") == {"changed": False}
+
+
+def test_a_domain_goes_and_the_others_stay(host: Host) -> None:
+    host.ask("shop", ["a.test", "b.test"], hsts="max-age=300")
+    assert host.ask("shop", ["b.test"]) == {"changed": True}
+    assert host.there() == {
+        "applications/shop/acme": "", "applications/shop/app.sock": "/run/shop", "https/b.test": "../applications/shop"
+    }  # fmt: skip
+
+
+def test_without_tls_a_domain_is_found_by_http_alone(host: Host) -> None:
+    host.ask("shop", ["a.test"])
+    host.ask("shop", ["a.test"], tls="off")
+    assert host.there() == {"applications/shop/app.sock": "/run/shop", "http/a.test": "../applications/shop"}
+    assert host.certified == []
+
+
+def test_a_domain_of_another_is_refused_and_nothing_changes(host: Host) -> None:
+    host.ask("shop", ["a.test"])
+    before = host.there()
+    with pytest.raises(CtlError, match=r"a\.test belongs to shop on this host, and nothing has changed"):
+        host.ask("blog", ["b.test", "a.test"])
+    assert host.there() == before
+
+
+def test_the_last_one_that_leaves_takes_the_edge_away(host: Host) -> None:
+    host.ask("shop", ["a.test"])
+    host.ask("blog", ["c.test"])
+    drop_in = edge.Edge(App("shop", host.base)).drop_in
+    drop_in.parent.mkdir(parents=True)
+    drop_in.touch()
+    assert host.ask("shop", []) == {"changed": True}
+    assert host.asked == []
+    assert "goes on for blog" in talk.said[-1]
+    assert host.ask("blog", []) == {"changed": True}
+    assert host.asked == ["stop caddy.service", "disable caddy.service", "daemon-reload"]
+    assert host.there() == {}
+    assert not drop_in.parent.exists()
+    assert not (host.base / "etc/gunicorn_fastapi").exists()
+    assert host.ask("blog", []) == {"changed": False}
+
+
+def test_caddy_reads_a_changed_configuration_once(host: Host) -> None:
+    host.ask("shop", ["a.test"])
+    os.utime(host.base / "run/caddy/configured", (1, 1))
+    assert host.ask("shop", ["a.test"])["changed"]
+    assert "reload caddy.service" in host.asked
+    assert "lose a request" in talk.said[0]
+    (host.base / "run/caddy/configured").touch()
+    assert not host.ask("shop", ["a.test"])["changed"]
+
+
+def test_caddy_that_does_not_start_fails_the_run(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "change", lambda *_, **__: None)
+    with pytest.raises(CtlError, match=r"caddy\.service, the edge, did not start"):
+        host.ask("shop", ["a.test"])
+
+
+def test_a_certificate_that_does_not_come_is_a_warning(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificates, "ask", lambda *_: "internal error")
+    monkeypatch.setattr(certificates, "why_not", lambda *_: "no A record")
+    assert host.ask("shop", ["a.test"])["changed"]
+    assert talk.said[-1].startswith("warning: a.test has no certificate yet: no A record. Does its name lead here")
+
+
+def test_an_authority_of_the_host_s_own(host: Host) -> None:
+    host.ask("shop", ["a.test"])
+    host.ask("shop", ["a.test"], tls="internal")
+    assert "reload caddy.service" in host.asked  # it remembers the other certificate
+    own = host.base / "var/lib/gunicorn_fastapi/edge/applications/shop/tls.pem"
+    pem = own.read_text()
+    assert own.stat().st_mode & 0o777 == 0o640
+    assert certificates.check(pem, ["a.test"]) == ""
+    assert certificates.check(pem, ["b.test"]) == "the certificate is not for b.test"
+    assert certificates.facts(pem)["days"] == certificates.VALID - 1
+    assert host.ask("shop", ["a.test"], tls="internal") == {"changed": False}
+    host.ask("shop", ["a.test", "b.test"], tls="internal")
+    assert "reload caddy.service" not in host.asked
+    assert certificates.check(own.read_text(), ["b.test"]) == ""
+    assert "acme" not in " ".join(host.there())
+    authority = host.base / "var/lib/gunicorn_fastapi/edge/authority"
+    assert (authority / "ca.key").stat().st_mode & 0o777 == 0o600
+    state = edge.told(App("shop", host.base))
+    assert edge.words(state)[0] == "  edge      caddy is loaded"
+
+
+def test_files_have_to_fit(host: Host, tmp_path: Path) -> None:
+    pair = certificates.internal(tmp_path / "ca", ["*.a.test"])
+    other = certificates.internal(tmp_path / "ca", ["*.a.test"])
+    host.ask("shop", ["*.a.test"], tls="files", pair=pair, certificate="1")
+    assert host.there()["https/_.a.test"] == "../applications/shop"
+    before = host.there()
+    mixed = pair.partition("-----BEGIN PRIVATE")[0] + "-----BEGIN PRIVATE" + other.partition("-----BEGIN PRIVATE")[2]
+    for bad, why in ((mixed, "do not fit"), ("x", "do not fit"), (pair.replace("KEY", "YEK"), "do not fit")):
+        with pytest.raises(CtlError, match=why):
+            host.ask("shop", ["*.a.test"], tls="files", pair=bad, certificate="2")
+    with pytest.raises(CtlError, match=r"the certificate is not for b\.test"):
+        host.ask("shop", ["b.test"], tls="files", pair=pair, certificate="2")
+    assert host.there() == before
+    assert host.ask("shop", ["*.a.test"], tls="files", pair=other, certificate="2")["changed"]
+    assert [line for line in host.asked if "enable" not in line] == []
+
+
+def test_the_status_says_what_there_is() -> None:
+    rows = [{"domain": "a.test", "issuer": "R3", "days": 61}, {"domain": "b.test", "issuer": "", "days": None}]
+    assert edge.words({"tls": "acme", "caddy": "active", "domains": rows}) == [
+        "  edge      caddy is active",
+        "  domain    a.test: acme, by R3, 61 days left",
+        "  domain    b.test: acme, no certificate that can be seen",
+    ]
+    assert edge.words(None) == []
+    assert "HTTP alone" in edge.words({"tls": "off", "caddy": "", "domains": rows})[1]
