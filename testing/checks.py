@@ -137,8 +137,11 @@ def has(text: str) -> Callable[[Record], bool]:
 
 
 @contextlib.contextmanager
-def drop_in(text: str) -> Iterator[None]:
-    """The service with a drop-in, which the block has to start; without it again and started anew at the end."""
+def drop_in(text: str, *, restart: bool = True) -> Iterator[None]:
+    """The service with a drop-in, which the block has to start; without it again and started anew at the end.
+
+    Without `restart` the next check has to start it.
+    """
     DROP_IN.parent.mkdir(exist_ok=True)
     DROP_IN.write_text(f"[Service]\n{text}\n")
     run("systemctl", "daemon-reload")
@@ -147,4 +150,5 @@ def drop_in(text: str) -> Iterator[None]:
     finally:
         DROP_IN.unlink()
         run("systemctl", "daemon-reload")
-        run("systemctl", "restart", "fastapi.service")
+        if restart:
+            run("systemctl", "restart", "fastapi.service")
