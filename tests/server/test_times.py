@@ -1,6 +1,8 @@
 """How long a client may keep a worker waiting: each time from both sides, and for whom there is none."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -185,6 +187,38 @@ def test_who_is_answered_before_the_end_of_a_body_has_the_time_of_a_body() -> No
             await worker.pass_time(worker.config.timeout_keep_alive + 10)
             assert await client.rest() == b""
             assert not worker.connections
+
+    run(test())
+
+
+def test_a_connection_is_idle_from_its_last_answer_on() -> None:
+    """Not from its first, when the timer was set; and what has ended leaves no timer behind that holds it."""
+
+    async def test() -> None:
+        async with Worker(Witness()) as worker:
+            client = await worker.connect(get())
+            await client.answer()
+            for _ in range(4):
+                await worker.pass_time(worker.config.timeout_keep_alive - 1)
+                client.send(get())
+                assert (await client.answer())[0] == 200
+            (connection,) = worker.connections
+            await worker.pass_time(worker.config.timeout_keep_alive - 1)
+            assert worker.connections
+            await worker.pass_time(2)
+            assert await client.rest() == b""
+            kept = weakref.ref(connection)
+            del connection
+            leaver = await worker.connect(get())
+            await leaver.answer()
+            (connection,) = worker.connections
+            leaving = weakref.ref(connection)
+            del connection
+            leaver.close()
+            await until(lambda: not worker.connections, "the client has left")
+            gc.collect()
+            assert kept() is None
+            assert leaving() is None
 
     run(test())
 

@@ -19,8 +19,10 @@ class Answering(HttpToolsProtocol):
 
     # Beside the parent's 28 attributes: above 30 Python gives up what makes the access to them fast.
     __slots__ = (
+        "_alarm",
         "_awaited",
         "_deaf",
+        "_idle",
         "_last",
         "_left",
         "_progress",
@@ -48,7 +50,9 @@ class Answering(HttpToolsProtocol):
         self._reading = False
         # Times of the loop: since when a head is awaited, None while none is; when something was received.
         self._awaited: float | None = None
-        self._received = 0.0
+        self._received = self._idle = 0.0
+        # The timer of a connection that is idle. The parent's name for it is None while the connection is not.
+        self._alarm: asyncio.TimerHandle | None = None
 
     # --- What the guard asks ----------------------------------------------------------------------
 
@@ -109,7 +113,7 @@ class Answering(HttpToolsProtocol):
             running.disconnected = True
             running.message_event.set()
         self.pipeline.clear()
-        self._unset_keepalive_if_required()
+        self._forget_alarm()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -135,9 +139,44 @@ class Answering(HttpToolsProtocol):
             return
         if self.pipeline:
             self._running = self.pipeline[-1][0]
-        super().on_response_complete()
-        if self._reading:
-            self._unset_keepalive_if_required()  # its body is awaited first, and that has a time of its own
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if not self._reading:  # otherwise its body is awaited first, and that has a time of its own
+            self._be_idle()
+
+    # --- Between two requests ---------------------------------------------------------------------
+
+    def _be_idle(self) -> None:
+        """The connection is idle from now on. A timer that is set and cancelled for each request, as the parent's is,
+        takes 1.6 of the 20 us that a bare application takes: this one runs on, and looks when it ends."""
+        self._idle = self.loop.time()
+        if self._alarm is None:
+            self._alarm = self.loop.call_later(self.timeout_keep_alive, self._look_idle)
+        self.timeout_keep_alive_task = self._alarm
+
+    def _look_idle(self) -> None:
+        self._alarm = None
+        if self.timeout_keep_alive_task is None:
+            return
+        rest = self._idle + self.timeout_keep_alive - self.loop.time()
+        if rest > 0:
+            self.timeout_keep_alive_task = self._alarm = self.loop.call_later(rest, self._look_idle)
+        else:
+            self.timeout_keep_alive_handler()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """The connection is not idle any more."""
+        self.timeout_keep_alive_task = None
+
+    def _forget_alarm(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     # --- Ends -------------------------------------------------------------------------------------
 

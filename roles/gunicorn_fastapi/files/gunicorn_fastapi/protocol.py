@@ -88,7 +88,7 @@ class GuardedProtocol(Answering):
             return
         self._received = self.loop.time()
         if self.timeout_keep_alive_task is not None:
-            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = None
             if not self._reading:
                 self._awaited = self._received
         self._read, self._taken = len(data), 0
@@ -222,9 +222,7 @@ class GuardedProtocol(Answering):
             cycle.message_event.set()
         elif not self.transport.is_closing() and self.timeout_keep_alive_task is None:
             # Answered before it was read.
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self._be_idle()
 
     # --- WebSockets -------------------------------------------------------------------------------
 
@@ -248,7 +246,7 @@ class GuardedProtocol(Answering):
         values, self._handshake = self._handshake, None
         assert values is not None
         self._deaf = True
-        self._unset_keepalive_if_required()
+        self._forget_alarm()
         self.guard.forget(self)
         self.connections.discard(self)
         self.parser = None  # type: ignore[assignment]
