@@ -110,7 +110,16 @@ def test_its_failure_is_told_with_its_last_lines(controller: Controller) -> None
     assert "the build failed with status 3, and nothing has changed on any host" in told
     assert "line 30\ntoken ***" in told
     assert "line 10\n" not in told
-    assert [path.suffix for path in (controller.cache / "builds").iterdir()] == [".lock"]
+    assert {path.suffix for path in (controller.cache / "builds").iterdir()} == {".lock", ".run"}
+
+
+def test_all_hosts_of_a_run_are_told_of_one_failure(controller: Controller, tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    command = f"echo x >> {count}; echo went wrong; exit 3"
+    for run, times in (("1", 1), ("1", 1), ("2", 2)):
+        with pytest.raises(InputError, match=r"status 3(.|\n)*went wrong$"):
+            controller.built(command, run=run)
+        assert count.read_text() == "x\n" * times
 
 
 def test_a_link_out_of_the_source_is_refused_afterwards(controller: Controller) -> None:

@@ -28,6 +28,7 @@ def source(directory: Path, files: dict[str, str]) -> Path:
         ({"main.py": "try:\n    from fastapi import FastAPI\n    app = FastAPI()\nexcept E:\n    pass\n"}, "main:app"),
         ({"main.py": "from shop import create\napp = create()\n"}, "main:app"),
         ({"main.py": "from shop.server import app\n"}, "main:app"),
+        ({"main.py": "async def app(scope, receive, send): ...\n"}, "main:app"),
         ({"main.py": "import uvicorn\nfrom app.main import app\nuvicorn.run(app)\n", "app/main.py": APP}, "main:app"),
         ({"app.py": "import typer\napp = typer.Typer()\n", "app/main.py": APP}, "app.main:app"),
         ({"main.py": "from fastapi import FastAPI\ndef create_app():\n    return FastAPI()\n"}, "main:create_app()"),

@@ -96,6 +96,16 @@ def test_files_of_commits_that_nobody_uses_go(repository: Repository, controller
     assert not old.exists()
 
 
+def test_clones_that_nobody_uses_go(repository: Repository, controller: Controller, tmp_path: Path) -> None:
+    other = Repository(tmp_path / "other.git")
+    other.commit()
+    for path in (other.path, repository.path):
+        controller.found(f"git+file://{path}@main")
+        (unused,) = (controller.cache / "sources").iterdir()
+        os.utime(unused / "lock", (1, 1))
+    assert git.Clone(Location("git", f"file://{repository.path}"), controller.cache).directory == unused
+
+
 @pytest.mark.parametrize(
     ("address", "says"),
     [
@@ -297,23 +307,52 @@ def test_a_wrong_token_is_denied_and_not_repeated(server: tuple[str, list[str]],
     assert "wr0ng" not in str(caught.value)
 
 
+def played(directory: Path, tasks: list[dict[str, Any]], *options: str, **play: Any) -> str:
+    """What a play on this machine prints, which knows the role's modules."""
+    root = Path(__file__).parent.parent
+    known = {"ansible.builtin.import_role": {"name": "gunicorn_fastapi", "tasks_from": "status"}, "when": False}
+    whole = {"hosts": "all", "connection": "local", "gather_facts": False, "tasks": [known, *tasks], **play}
+    (directory / "play.yml").write_text(json.dumps([whole]))
+    done = subprocess.run(
+        [Path(sys.executable).parent / "ansible-playbook", *options, directory / "play.yml"],
+        env={**os.environ, "ANSIBLE_CONFIG": str(root / "ansible.cfg"), "ANSIBLE_ROLES_PATH": str(root / "roles")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
+FETCH = {"cache": "{{ __gunicorn_fastapi_cache }}", "path": "", "version": "", "module": ""}
+FETCH |= {"build_command": ""}
+
+
+def test_all_hosts_of_a_run_get_one_commit(repository: Repository, tmp_path: Path) -> None:
+    """Also those of a later batch, when somebody has pushed meanwhile."""
+    before = repository.commit(text="from fastapi import FastAPI\napp = FastAPI()\n")
+    commit = f"git -C {repository.path} -c user.name=t -c user.email=t@t commit --quiet --allow-empty -m x"
+    tasks: list[dict[str, Any]] = [
+        {"gunicorn_fastapi_source": FETCH, "register": "found"},
+        {"ansible.builtin.debug": {"msg": "{{ inventory_hostname }} gets {{ found.origin.commit }}"}},
+        {"ansible.builtin.command": commit},
+    ]
+    variables = {
+        "gunicorn_fastapi_app_source": f"git+file://{repository.path}@main",
+        "gunicorn_fastapi_build_environment": {},
+        "__gunicorn_fastapi_cache": str(tmp_path / "cache"),
+        "ansible_python_interpreter": sys.executable,
+    }
+    said = played(tmp_path, tasks, "--inventory=one,two,", serial=1, vars=variables)
+    assert repository.git("rev-parse", "HEAD") != before
+    assert (f"one gets {before}" in said, f"two gets {before}" in said) == (True, True), said
+
+
 def test_no_output_of_a_run_has_the_token(tmp_path: Path) -> None:
     """With all that -vvv prints, of the checks and of the task that fetches."""
-    root = Path(__file__).parent.parent
     variables = {
         "gunicorn_fastapi_app_source": "git+https://s3cr3t@127.0.0.1:1/shop.git@main",
         "__gunicorn_fastapi_cache": str(tmp_path / "cache"),
     }
-    fetch = {"cache": "{{ __gunicorn_fastapi_cache }}", "path": "", "version": "", "module": ""}
     role: dict[str, Any] = {"name": "gunicorn_fastapi", "tasks_from": "input", "public": True}
-    known = {"ansible.builtin.import_role": {"name": "gunicorn_fastapi", "tasks_from": "status"}, "when": False}
-    tasks: list[dict[str, Any]] = [known, {"ansible.builtin.include_role": role}, {"gunicorn_fastapi_source": fetch}]
-    play = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": variables, "tasks": tasks}]
-    (tmp_path / "play.yml").write_text(json.dumps(play))
-    done = subprocess.run(
-        [Path(sys.executable).parent / "ansible-playbook", "-vvv", "--inventory=localhost,", tmp_path / "play.yml"],
-        env={**os.environ, "ANSIBLE_CONFIG": str(root / "ansible.cfg"), "ANSIBLE_ROLES_PATH": str(root / "roles")},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "its host cannot be reached" in done.stdout
-    assert "s3cr3t" not in done.stdout + done.stderr
+    tasks: list[dict[str, Any]] = [{"ansible.builtin.include_role": role}, {"gunicorn_fastapi_source": FETCH}]
+    said = played(tmp_path, tasks, "-vvv", "--inventory=localhost,", vars=variables)
+    assert "its host cannot be reached" in said
+    assert "s3cr3t" not in said

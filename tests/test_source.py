@@ -292,6 +292,13 @@ def test_docker_may_leave_out_all_but_something(project: Project) -> None:
     assert packed(project) == {"main.py", "package/a.py"}
 
 
+def test_a_file_of_variables_that_is_given_is_in_no_release(project: Project) -> None:
+    project.write("production.env", "A=s3cr3t\n")
+    project.write("copies/one", "A=s3cr3t\n")
+    assert packed(project) == {*GIVEN, "production.env", "copies/one"}
+    assert packed(project, env_file=str(project.source / "production.env")) == GIVEN
+
+
 def test_a_file_of_variables_that_is_given_is_not_missed(project: Project) -> None:
     project.write(".env", "A=1\n")
     assert [text for text in project.bundle()["warnings"] if "gunicorn_fastapi_env_file" in text]

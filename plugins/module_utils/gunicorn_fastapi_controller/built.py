@@ -72,7 +72,10 @@ def built(top: Path, path: str, build: Build, cache: Path, run: str, check: bool
     kept, noted = directory / name, directory / f"{name}.run"
     with locked(directory / f"{name}.lock", build.timeout + 60):
         forget(directory, name)
-        this = noted.exists() and noted.read_text() == run
+        of_run, _, failure = noted.read_text(encoding="utf-8").partition("\n") if noted.exists() else ("", "", "")
+        this = of_run == run
+        if this and failure:  # another host's task has tried
+            raise InputError(failure)
         if kept.exists() and (this or not build.again):
             os.utime(kept)
             earlier = "" if this else ", by an earlier run (-e gunicorn_fastapi_rebuild=true builds again)"
@@ -80,7 +83,11 @@ def built(top: Path, path: str, build: Build, cache: Path, run: str, check: bool
         if check:
             return top, "The build does not run in check mode: what is shown is the source without it"
         with clean_copy(begun, directory) as copy:
-            took = execute(build, copy)
+            try:
+                took = execute(build, copy)
+            except InputError as error:
+                noted.write_text(f"{run}\n{error}", encoding="utf-8")
+                raise
             made = members(copy, path, build, GitIgnore(top, top).tracked)
             keep(copy, made)
             shutil.rmtree(kept, ignore_errors=True)

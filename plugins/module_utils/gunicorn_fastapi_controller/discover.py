@@ -71,6 +71,8 @@ def read(path: str, text: str) -> Module:
             for target in targets:
                 if isinstance(target, ast.Name):
                     note(module, target.id, statement.value, aliases)
+        elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and statement.name == "app":
+            module.values["app"] = statement.lineno  # ASGI by hand
         elif isinstance(statement, ast.FunctionDef) and statement.name in FACTORIES and takes_nothing(statement):
             module.factories[statement.name] = statement.lineno
     return module

@@ -120,7 +120,8 @@ class Clone:
         self.directory = cache / "sources" / hashlib.sha256(where.url.encode()).hexdigest()[:24]
         self.repository = self.directory / "repository.git"
         settings = {**SETTINGS, "credential.helper": ""}
-        self.variables = {"GIT_ALLOW_PROTOCOL": "file" if where.url.startswith("file:") else "https:ssh"}
+        # A submodule of what is fetched from elsewhere is no file of this controller.
+        self.variables = {"GIT_ALLOW_PROTOCOL": f"https:ssh{':file' * where.url.startswith('file:')}"}
         if shutil.which("git-lfs"):  # also where "git lfs install" was forgotten
             settings |= {"filter.lfs.process": "git-lfs filter-process", "filter.lfs.smudge": "git-lfs smudge -- %f"}
         if not (where.user or where.password):
@@ -139,6 +140,7 @@ class Clone:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             with locked(self.directory / "lock"):
+                self.forget_others()
                 if not (self.repository / "HEAD").exists():
                     shutil.rmtree(self.repository, ignore_errors=True)
                     git(self.directory, "init", "--quiet", "--bare", "--template=", str(self.repository))
@@ -147,6 +149,14 @@ class Clone:
                 return commit, self.tree(commit)
         except GitError as error:
             raise InputError(f"{VARIABLE}: {visible(self.where.url)}: {self.reason(str(error))}.") from None
+
+    def forget_others(self) -> None:
+        """Remove the clones that no run has used for a while."""
+        for other in self.directory.parent.iterdir():
+            lock = other / "lock"
+            if other != self.directory and lock.exists() and lock.stat().st_mtime < time.time() - KEPT:
+                with contextlib.suppress(InputError), locked(lock, 0):
+                    shutil.rmtree(other)
 
     def reason(self, words: str) -> str:
         """What git's last words mean, without the secrets of the address."""

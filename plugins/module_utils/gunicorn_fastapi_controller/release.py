@@ -189,6 +189,7 @@ def bundle(
 ) -> dict[str, object]:
     """Collect, name and pack a release. Raises InputError for unusable input."""
     packed = Source(Path(source) / app_path, exclude, include, Path(source), whole=built, state=state["directory"])
+    packed.leave_out(env_file)
     lfs = require_content(packed, origin)
     host = Host(identity["python"], machine)
     wanted = Wanted(Path(source), requirements, extras, groups, locked)

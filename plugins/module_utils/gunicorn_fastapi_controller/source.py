@@ -190,6 +190,14 @@ class Source:
                 "name what is left out in gunicorn_fastapi_include."
             )
 
+    def leave_out(self, file: str) -> None:
+        """Leave out a file of secrets that is given otherwise, under whatever name it is in the source, too."""
+        path = Path(os.path.expandvars(file)).expanduser()
+        if not (file and path.is_file()):
+            return
+        secret = from_disk("", path).digest
+        self.members = {name: member for name, member in self.members.items() if member.link or member.digest != secret}
+
     def warnings(self, env_file: str = "") -> list[str]:
         """What an operator may miss, or not have meant. `env_file` is given otherwise."""
         said = []
