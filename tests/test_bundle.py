@@ -145,3 +145,30 @@ def test_the_archive_is_one_directory_that_only_its_owner_may_enter(project: Pro
         first, *others = archive.getmembers()
     assert (first.name, first.isdir(), first.mode) == (made["release"], True, 0o750)
     assert all(member.name.startswith(f"{first.name}/") for member in others)
+
+
+COMMAND = {"etc/release-command": "alembic upgrade head\n", "etc/environment": 'A="1"\n'}
+
+
+def test_a_release_command_has_one_name_on_all_hosts(project: Project) -> None:
+    name = project.bundle(files=COMMAND)["release_command"]
+    other = project.bundle(files={**COMMAND, "systemd/shop.service": "[Service]\n"}, identity=NEW)
+    assert name
+    assert other["release_command"] == name
+    assert other["manifest"]["release_command"] == name
+    assert other["release"] != project.bundle(files=COMMAND)["release"]
+    assert project.bundle()["release_command"] == ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": {**COMMAND, "etc/release-command": "alembic upgrade +1\n"}},
+        {"files": {**COMMAND, "etc/environment": 'DATABASE="other"\n'}},
+        {"files": COMMAND, "credentials": "c2VjcmV0"},
+    ],
+)
+def test_what_it_works_with_makes_another_name(project: Project, change: dict[str, Any]) -> None:
+    assert project.bundle(**change)["release_command"] != project.bundle(files=COMMAND)["release_command"]
+    project.write("main.py", "app = 2\n")
+    assert project.bundle(files=COMMAND)["release_command"] != project.bundle(**change)["release_command"]

@@ -49,6 +49,7 @@ def test_each_check_has_a_case_that_it_refuses() -> None:
         environment={"MY-KEY": "x"}, credentials={"../key": "x"},
         build_command=" ", build_environment={"A-B": ""}, build_timeout=0,
         secret_environment={"MY-KEY": "x"}, env_file="/nonexistent", egress=["db.example.com"],
+        release_command=[""], release_timeout=0,
         gunicorn_settings={"Max-Requests": 1, "forwarded_allow_ips": "10.0.0.1"}, uvicorn_settings={"port": 80},
         drain_timeout=0, graceful_timeout=2, header_max=0, header_timeout=0,
         body_max=-1, stall_timeout=-1, websocket_message_max=0, websocket_memory_max=-1, keep_releases=1,
@@ -409,3 +410,16 @@ def test_the_scenario_knows_what_is_said() -> None:
     converted, found = inputs.inputs_and_problems({name: given[name] for name in OPTIONS}, OPTIONS)
     said = " ".join([*found, *checks.problems(converted), *inputs.unknown(list(given), list(OPTIONS))])
     assert re.search(".*".join(case["says"]), said), said
+
+
+@pytest.mark.parametrize("command", ["", "alembic upgrade head", ["alembic", "upgrade", "head"], "[ -f x ] && y", []])
+def test_a_release_command(command: object) -> None:
+    assert problems(release_command=command) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [({"a": 1}, "neither a text nor a list"), ([1], "neither a text"), ("a\0b", "zero byte"), ([""], "begins with")],
+)
+def test_no_release_command(command: object, says: str) -> None:
+    assert says in refused(release_command=command)

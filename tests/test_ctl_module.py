@@ -110,4 +110,4 @@ def test_check_mode_changes_nothing(program: ModuleType, monkeypatch: pytest.Mon
 def test_a_word_is_passed_on_as_it_is(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ansible would put variables of root's in, unless it is told not to."""
     monkeypatch.setattr(Module, "command", ["rollback", "$HOME"])
-    assert result_of(program)["ran"][0][1:] == ["rollback", "$HOME", "--json"]
+    assert result_of(program)["ran"][0][1:] == ["rollback", "--json", "$HOME"]

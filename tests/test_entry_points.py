@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 ROLE = ROOT / "roles/gunicorn_fastapi"
-ENTRIES = ["main", "prove", "serve", "rollback", "restart", "status", "logs", "history", "uninstall"]
+ENTRIES = ["main", "prove", "serve", "rollback", "restart", "run", "status", "logs", "history", "uninstall"]
 
 
 def told(directory: Path, tasks: list[dict[str, Any]], *arguments: str) -> Any:
@@ -68,7 +68,8 @@ def test_each_entry_point_refuses_wrong_variables_before_all_else(tmp_path: Path
 
 def test_each_playbook_goes_in_by_an_entry_point() -> None:
     plays = [play for path in (ROOT / "playbooks").glob("*.yml") for play in yaml.safe_load(path.read_text())]
-    roles = [task.get("ansible.builtin.import_role") for play in plays for task in play["tasks"]]
+    ways = ("ansible.builtin.import_role", "ansible.builtin.include_role")
+    roles = [task.get(way) for play in plays for task in play["tasks"] for way in ways]
     used = [role["tasks_from"] for role in roles if role]
     assert sorted(used) == sorted(set(ENTRIES) - {"main"})
 
@@ -136,9 +137,9 @@ def test_whatever_waits_for_the_lock_is_told_how_long() -> None:
     ]
     waiting = [name for name, asked in changes if "lock_wait" in asked or "__gunicorn_fastapi_uninstall" in asked]
     assert sorted(waiting) == sorted(
-        name for name, asked in changes if not re.search(r"'(status|resolve|list|locked|logs|history)'", asked)
+        name for name, asked in changes if not re.search(r"'(status|resolve|list|locked|run|logs|history)'", asked)
     )
-    assert len(waiting) == 11
+    assert len(waiting) == 14
     assert "lock_wait" in (ROLE / "tasks/uninstall.yml").read_text()
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from appctl import background, backoff, build, fetch, lock, ours, prune, stop
-from appctl.app import CANDIDATE, INSTANCES, MAIN, App
+from appctl import background, backoff, build, fetch, lock, ours, prune, runs, stop
+from appctl.app import CANDIDATE, IMPORT, INSTANCES, MAIN, RELEASE, RUN, App
 from gunicorn_fastapi import crashes, endings, server
 from gunicorn_fastapi_controller import addresses, checks
 from jinja2 import Environment
@@ -87,11 +87,12 @@ def test_units_have_the_paths_of_the_control_command() -> None:
 
 def test_kinds_of_instance_are_called_alike() -> None:
     kinds = VARIABLES["__gunicorn_fastapi_kinds"]
-    assert tuple(kinds) == INSTANCES
+    assert tuple(kinds) == (*INSTANCES, IMPORT, RELEASE, RUN)
     for kind, properties in kinds.items():
         assert properties["instance"] == kind
         assert SHOP.instance_service(kind) == f"shop{properties['unit']}.service"
-        assert SHOP.instance_socket(kind) == f"shop{properties['private']}.socket"
+        sockets = [f"shop{properties['private']}.socket"] if properties["private"] else []
+        assert SHOP.private_sockets(SHOP.instance_service(kind)) == sockets
 
 
 def test_what_has_to_be_free_is_what_is_made() -> None:
@@ -101,6 +102,7 @@ def test_what_has_to_be_free_is_what_is_made() -> None:
     assert {str(path) for path in made} <= set(standard)
     units = [SHOP.handover, fetch.unit(SHOP)]
     units += [name(kind) for kind in INSTANCES for name in (SHOP.instance_service, SHOP.instance_socket)]
+    units += [*(SHOP.instance_service(kind) for kind in (IMPORT, RELEASE)), runs.unit_of(SHOP, "0123abcd")]
     parts = "|".join(ours.INSTANCES)
     for unit in units:
         assert re.fullmatch(rf"shop(-({parts}))?\.({'|'.join(ours.KINDS)})", unit), unit

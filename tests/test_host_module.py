@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 FILE = Path(__file__).parent.parent / "plugins" / "modules" / "gunicorn_fastapi_host.py"
-NOTHING = {"release": "", "current": "", "complete": [], "busy": ""}
+NOTHING = {"release": "", "current": "", "complete": [], "released": [], "busy": ""}
 
 
 @pytest.fixture
@@ -46,7 +46,13 @@ def settled(host_module: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
 
 def test_a_command_of_ours_is_believed(settled: Callable[..., Any]) -> None:
-    said = {"release": "0d6a72e61398", "current": "0d6a72e61398", "complete": ["0d6a72e61398"], "busy": "handover"}
+    said = {
+        "release": "0d6a72e61398",
+        "current": "0d6a72e61398",
+        "complete": ["0d6a72e61398"],
+        "released": ["4c1d"],
+        "busy": "handover",
+    }
     assert settled(json.dumps(said), is_ours=True) == said
 
 

@@ -36,8 +36,10 @@ MEANT: dict[str, list[object]] = {
     "acme_directory": [""],
     "acme_email": [""],
     "acme_root": [""],
+    "release_command": ["", " any", "any\n", "["],
 }
-"""By README, an empty one of these stands for none, or for what is found; YAML reads off as False."""
+"""By README, an empty one of these stands for none, or for what is found; YAML reads off as False. What is for a shell
+may be anything."""
 
 NOTHING_MEANT = [
     (name.removeprefix("gunicorn_fastapi_"), value)

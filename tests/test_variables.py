@@ -72,5 +72,6 @@ def test_a_release_is_proved_before_it_serves() -> None:
     files = [task[word] for task in tasks for word in words if word in task]
     assert files == [
         "check.yml", "hooks.yml", "prepare.yml", "control.yml", "keep.yml", "release.yml", "edge.yml", "units.yml",
-        "preflight.yml", "input.yml", "domains.yml", "handover.yml", "domains.yml", "prune.yml",
+        "import.yml", "release_command.yml", "preflight.yml", "release_command.yml",
+        "input.yml", "domains.yml", "handover.yml", "domains.yml", "prune.yml",
     ]  # fmt: skip

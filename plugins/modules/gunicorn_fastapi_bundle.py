@@ -77,6 +77,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 release: {type: str, returned: always, description: "Name of the release, 40 hexadecimal digits."}
+release_command:
+  type: str
+  returned: always
+  description: "Name of what its release command works with, equal on all hosts; empty without one."
 archive: {type: str, returned: always, description: Path of the archive on the controller.}
 virtualenv: {type: str, returned: always, description: Name of the virtualenv; equal requirements have an equal one.}
 size: {type: int, returned: always, description: Bytes of the release before its requirements.}

@@ -63,7 +63,7 @@ def main() -> None:
             answer={},
         )
     code, out, err = module.run_command(
-        [program, *command, "--json"],
+        [program, command[0], "--json", *command[1:]],  # what comes last may be an application's words
         data=module.params["stdin"],
         binary_data=True,
         handle_exceptions=False,

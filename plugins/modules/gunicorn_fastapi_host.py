@@ -67,6 +67,11 @@ free: {type: int, returned: always, description: Bytes that a release may take.}
 current: {type: str, returned: always, description: "The release that the unit names, empty without one."}
 settled: {type: str, returned: always, description: "The release to which a handover would do nothing, empty without."}
 releases: {type: list, elements: str, returned: always, description: Names of the complete releases.}
+released:
+  type: list
+  elements: str
+  returned: always
+  description: What release commands that ran have worked with, by the names that the bundles give it.
 busy: {type: str, returned: always, description: "Who is changing the application, what and since when; or empty."}
 configuration: {type: dict, returned: always, description: Content of the current release's rendered files.}
 files: {type: dict, returned: always, description: Digests of the current release's files.}
@@ -251,6 +256,7 @@ class Host:
             "release": str(answer.get("release", "")),
             "current": str(answer.get("current", "")),
             "complete": list(answer.get("complete", [])),
+            "released": list(answer.get("released", [])),
             "busy": str(answer.get("busy", "")),
         }
 
@@ -300,6 +306,7 @@ class Host:
             "current": settled["current"],
             "settled": settled["release"],
             "releases": settled["complete"],
+            "released": settled["released"],
             "busy": settled["busy"],
             "configuration": {n: read(release / n) for n in files if not n.startswith(private)},
             "files": files,

@@ -36,6 +36,7 @@ def run_main() -> Callable[[list[str]], str]:
     [
         ["rollback", "--lock-wait="], ["restart", "--lock-wait=nan"], ["handover", "aaa1", "--lock-wait=inf"],
         ["build", "--lock-wait=-1"], ["preflight", "aaa1", "--lock-wait=soon"], ["probe", "main", "/", "--timeout=nan"],
+        ["run", "--timeout=inf"], ["shell", "--timeout=nan"],
     ],
 )  # fmt: skip
 def test_a_time_without_an_end_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,6 +104,11 @@ WORDS: dict[str, list[str]] = {
     "handover": ["aaa1"],
     "rollback": ["aaa1"],
     "restart": [],
+    "release-command": ["aaa1"],
+    "run": ["--", "true"],
+    "shell": [],
+    "runs": [],
+    "ran": ["0123abcd"],
     "prune": [],
     "uninstall": [],
     "build": [],
@@ -121,7 +127,10 @@ WORDS: dict[str, list[str]] = {
 }
 """What is given to each command, in a host whose systemd says nothing."""
 
-FAIL_THERE = {"build", "lock", "locked", "keep", "resolve", "edge", "surround", "probe", "execute", "uninstall"}
+FAIL_THERE = {
+    "build", "lock", "locked", "keep", "resolve", "edge", "surround", "probe", "execute", "uninstall",
+    "release-command", "run", "shell",
+}  # fmt: skip
 """They have no request, no process, nothing that could be started, or no record of what is theirs."""
 
 
@@ -146,7 +155,7 @@ def test_every_command_answers_in_json(
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: executed)
     failed = False
     try:
-        cli.main("fastapi", [command, *WORDS[command], "--json"])
+        cli.main("fastapi", [command, "--json", *WORDS[command]])
     except SystemExit as end:
         failed = end.code == 1
     written = capsys.readouterr()

@@ -17,6 +17,7 @@ GOLDEN = Path(__file__).parent / "golden"
 VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
 KINDS: dict[str, dict[str, Any]] = VARIABLES["__gunicorn_fastapi_kinds"]
 KINDS["preflight"]["import_only"] = False
+KINDS["release"] |= {"script": "/opt/fastapi/releases/@RELEASE@/etc/release-command", "within": 300}
 CASES = {
     "252": {},
     "257": {},
@@ -56,9 +57,16 @@ def render(template: str, kind: str, systemd: int, values: dict[str, Any]) -> st
     )
 
 
+UNITS = [
+    (kind, suffix)
+    for kind in KINDS
+    for suffix in ("service", "socket")
+    if suffix == "service" or KINDS[kind]["private"]
+]
+
+
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("suffix", ["service", "socket"])
+@pytest.mark.parametrize(("kind", "suffix"), UNITS)
 def test_a_unit_is_as_it_was(case: str, kind: str, suffix: str) -> None:
     systemd = int(case) if case.isdigit() else 257
     text = render(f"{suffix}.j2", kind, systemd, CASES[case])
@@ -75,7 +83,7 @@ def test_nothing_of_the_operator_s_variables_reaches_what_runs_with_all_rights(k
     assert not re.search("^EnvironmentFile=", text, re.MULTILINE)
     assert "x.so" not in text
     privileged = re.findall(r"^Exec\w+=[-@:!]*\+(\S+)", text, re.MULTILINE)
-    assert set(privileged) == {"/usr/local/sbin/fastapictl"}
+    assert set(privileged) == ({"/usr/local/sbin/fastapictl"} if KINDS[kind]["private"] else set())
 
 
 def test_what_must_not_run_twice_is_only_imported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,8 @@
 #
 # Makes the release NAME (hexadecimal digits) from the one in service, without the minute that building takes: another
 # environment (RELEASE_NAME=bad), and CONTENT appended to FILE, or in its place when FILE begins with "=".
-# START_TIMEOUT is the seconds that it has to become healthy, APPLICATION whose release it is (fastapi).
+# START_TIMEOUT is the seconds that it has to become healthy, RELEASE_TIMEOUT those that its release command may take,
+# APPLICATION whose release it is (fastapi).
 set -euo pipefail
 
 directory=/opt/${APPLICATION:-fastapi}
@@ -11,11 +12,16 @@ current=$(basename "$(readlink "$directory/current")")
 releases=$directory/releases
 rm -rf "${releases:?}/$1"
 cp --archive "$releases/$current" "$releases/$1"
+secrets=$directory/credentials
+rm -rf "${secrets:?}/$1"
+if [ -d "$secrets/$current" ]; then cp --archive "$secrets/$current" "$secrets/$1"; fi
 cd "$releases/$1"
 # The virtualenv's scripts and the units contain the path.
 grep --recursive --files-with-matches --binary-files=without-match "${current:0:12}" . |
   xargs sed --in-place "s/$current/$1/g; s/${current:0:12}/$1/g"
 sed --in-place "s/--timeout [0-9]*/--timeout ${START_TIMEOUT:-60}/" systemd/*.service
+find systemd -name '*-release.service' -exec \
+  sed --in-place "s/TimeoutStartSec=.*/TimeoutStartSec=${RELEASE_TIMEOUT:-300}/" {} +
 echo RELEASE_NAME=bad >>etc/environment
 case $2 in
   =*) cat >"${2#=}" ;;

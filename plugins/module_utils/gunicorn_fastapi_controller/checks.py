@@ -125,6 +125,22 @@ def credentials(inputs: Inputs) -> str:
     return ""
 
 
+def release_command(inputs: Inputs) -> str:
+    """Does not repeat what it refuses."""
+    value = inputs["gunicorn_fastapi_release_command"]
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        return (
+            "gunicorn_fastapi_release_command: it is neither a text nor a list of texts. Write it as "
+            '"alembic upgrade head" or as [alembic, upgrade, head].'
+        )
+    if any("\0" in word for word in words):
+        return "gunicorn_fastapi_release_command: it has a zero byte, which no command can hold. Take it out."
+    if value and not words[0].strip():
+        return 'gunicorn_fastapi_release_command: it begins with nothing. Give a command, or "" for none.'
+    return ""
+
+
 def is_network(value: object) -> bool:
     """Whether IPAddressAllow= takes it."""
     if value in ("localhost", "link-local", "multicast"):
@@ -290,6 +306,8 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     secret.secret_environment,
     secret.env_file,
     credentials,
+    release_command,
+    above_zero("gunicorn_fastapi_release_timeout"),
     egress,
     settings.gunicorn_settings,
     settings.uvicorn_settings,

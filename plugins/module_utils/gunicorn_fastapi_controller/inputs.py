@@ -72,8 +72,11 @@ def to_dict(value: object) -> dict[str, Any]:
 
 
 def to_raw(value: object) -> object:
-    """A list where it looks like one in JSON; else the value as it is."""
-    return to_list(value) if isinstance(value, str) and value.strip().startswith("[") else value
+    """A list where it is one in JSON; else the value as it is, also a text that begins like one."""
+    try:
+        return to_list(value) if isinstance(value, str) and value.strip().startswith("[") else value
+    except ValueError:
+        return value
 
 
 KINDS: dict[str, tuple[Callable[[Any], object], str]] = {

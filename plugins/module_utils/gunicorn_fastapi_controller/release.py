@@ -45,6 +45,19 @@ def fingerprint(credentials: str, salt: str) -> bytes:
     return hashlib.scrypt(credentials.encode(), salt=salt.encode(), n=2**15, r=8, p=1, maxmem=2**26)
 
 
+def command_name(files: dict[str, str], members: Iterable[Member], requirements: str, credentials: str) -> str:
+    """Names what a release command works with, whichever host it runs on. Empty without one.
+
+    Not the interpreter, the units and the server's settings: they differ from host to host, and it runs once for all.
+    """
+    if "etc/release-command" not in files:
+        return ""
+    own = [files["etc/release-command"], files.get("etc/environment", ""), requirements]
+    source = sorted((m.name, m.link, m.digest) for m in members)
+    whole = json.dumps([own, source])
+    return digest(whole.encode(), fingerprint(credentials, whole))
+
+
 def virtualenv_name(entries: Iterable[Entry], identity: dict[str, object]) -> str:
     """Names what decides a virtualenv's content: the packages, by their digests, and the interpreter.
 
@@ -213,6 +226,9 @@ def bundle(
     manifest = {"release": release, **identity, "files": digests, "packages": packages(entries, host)}
     # It says where the content comes from, and is no part of it: the same from elsewhere is the same release.
     manifest |= {"origin": origin} if origin else {}
+    command = command_name(files, packed.members.values(), str(own), credentials)
+    if command:
+        manifest["release_command"] = command
     virtualenv = virtualenv_name(entries, identity)
     complete = [
         rendered(m.name, named(m.name, made[m.name], release), PRIVATE.get(m.name, m.mode))
@@ -235,6 +251,7 @@ def bundle(
         "diff": differences(before, release, members, shown) if changed else [],
         "warnings": packed.warnings(env_file) + lfs + warnings if changed else [],
         "release": release,
+        "release_command": command,
         "archive": str(archive),
         "virtualenv": virtualenv,
         "manifest": manifest,

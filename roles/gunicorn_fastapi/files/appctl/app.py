@@ -6,6 +6,12 @@ from pathlib import Path
 INSTANCES = MAIN, CANDIDATE, PREFLIGHT = "main", "candidate", "preflight"
 """The service itself, and the instances beside it: one serves while it is restarted, one proves a release."""
 
+IMPORT, RELEASE, RUN = "import", "release", "run"
+"""Those that do not serve: one loads the application, the release command, and what an operator runs in a release."""
+
+PASSING = PREFLIGHT, CANDIDATE, IMPORT, RELEASE
+"""Those that a handover makes for a while."""
+
 
 class App:
     """Names and paths of one application. Knows nothing of what is there."""
@@ -27,6 +33,10 @@ class App:
         self.locks = self.root / "locks"
         """What uv has made of lists without hashes, for all later runs."""
         self.history = self.root / "history.jsonl"
+        self.released = self.root / "released.jsonl"
+        """Which release commands were run, and what came of them."""
+        self.runs = self.root / "runs.jsonl"
+        """What operators have run in releases."""
         self.link = self.root / "current"
         self.incoming = self.root / "incoming"
         """Root's own: archives that were sent, and what is half built."""
@@ -66,9 +76,9 @@ class App:
         """Its private socket."""
         return f"{self.name}-{'probe' if kind == MAIN else kind}.socket"
 
-    def private_socket(self, service: str) -> str:
-        """The private socket of a service of ours."""
-        return next(self.instance_socket(kind) for kind in INSTANCES if self.instance_service(kind) == service)
+    def private_sockets(self, service: str) -> list[str]:
+        """The private socket of a service of ours, none of one that does not serve."""
+        return [self.instance_socket(kind) for kind in INSTANCES if self.instance_service(kind) == service]
 
     def address(self, instance: str) -> Path:
         """Where exactly this instance (main, candidate, preflight) answers, and no other."""

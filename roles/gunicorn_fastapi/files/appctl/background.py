@@ -7,24 +7,25 @@ import sys
 import time
 from typing import Any
 
-from appctl import complete, disk, handover, lock, releases, systemd, talk
-from appctl.app import App
+from appctl import complete, disk, handover, lock, release_command, released, releases, systemd, talk
+from appctl.app import IMPORT, App
 from appctl.asking import seconds
 from appctl.instance import loosened
 from appctl.opening import Change
 from appctl.process import ENVIRONMENT, CtlError
 from appctl.releases import short
+from appctl.text import visible
 from appctl.wanted import add_addresses, wanted
 
 
 def in_the_background(app: App, release: str, words: list[str], wait: float) -> None:
-    """Run `execute` as a unit of its own, which a lost connection does not end, and wait for it.
+    """Run `execute` with these words as a unit of its own, which a lost connection does not end, and wait for it.
 
     The unit takes the application's lock, and there is one such unit; whoever comes second waits for `wait` seconds.
     Raises CtlError when that is not enough.
     """
     deadline = time.monotonic() + wait
-    what = f"the handover to {short(release)}"
+    what = purpose(release, "--release-command" in words)
     while True:
         left = max(0.0, deadline - time.monotonic())
         with lock.lock(app, what, left, wait - left):
@@ -38,6 +39,11 @@ def in_the_background(app: App, release: str, words: list[str], wait: float) -> 
                 f"{app.name}: another handover is starting, and {what} timed out after {wait:g} s. Try again"
             )
         time.sleep(lock.LOOK)  # another one of this moment has begun, and takes the lock
+
+
+def purpose(release: str, is_command: bool) -> str:
+    """What the unit is for, as those who wait are told."""
+    return f"the {'release command of' if is_command else 'handover to'} {short(release)}"
 
 
 def execute_in_a_unit(app: App, release: str, what: str, words: list[str], wait: float) -> None:
@@ -85,7 +91,11 @@ def command_handover(app: App, arguments: argparse.Namespace) -> dict[str, objec
 
 def command_rollback(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     """Roll back to the previous release, or to a named one."""
-    return hand_over(app, arguments.release, arguments.lock_wait)
+    told = released.told(app, releases.resolve(app, arguments.release))
+    answer = hand_over(app, arguments.release, arguments.lock_wait)
+    if told and answer["changed"]:
+        talk.say(app, f"warning: {told}", str(answer["release"]))
+    return answer
 
 
 def command_restart(app: App, arguments: argparse.Namespace) -> dict[str, object]:
@@ -120,15 +130,35 @@ def command_preflight(app: App, arguments: argparse.Namespace) -> dict[str, obje
     release = usable(app, arguments.release)
     if handover.is_settled(app, release):
         return {"changed": False, "release": release}
-    in_the_background(app, release, ["--preflight-only"], arguments.lock_wait)
+    option = "--import-only" if arguments.import_only else "--preflight-only"
+    in_the_background(app, release, [option], arguments.lock_wait)
     return {"changed": True, "release": release}
+
+
+def command_release_command(app: App, arguments: argparse.Namespace) -> dict[str, object]:
+    """Run the release command of a release in its sandbox, unless it has run."""
+    release = usable(app, arguments.release)
+    command = released.command_of(app, release)
+    if not command:
+        raise CtlError(f"release {short(release)} has no release command (gunicorn_fastapi_release_command)")
+    ran = released.done(app).get(command)
+    if ran and not arguments.again:
+        talk.out(release_command.ran(release, ran))
+    elif arguments.ran_on:
+        with lock.lock(app, purpose(release, True), arguments.lock_wait):
+            released.note(app, release, released.DONE, where=visible(arguments.ran_on, 255, one_line=True))
+    else:
+        options = ["--release-command", *(["--again"] if arguments.again else [])]
+        in_the_background(app, release, options, arguments.lock_wait)
+    return {"changed": arguments.again or not ran, "release": release, "ran": command in released.done(app)}
 
 
 def command_execute(app: App, arguments: argparse.Namespace) -> None:
     """The inside of a handover: runs in a unit of its own."""
     release = arguments.release
-    with lock.lock(app, f"the handover to {short(release)}", arguments.lock_wait):
+    with lock.lock(app, purpose(release, arguments.release_command), arguments.lock_wait):
         try:
+            release_command.settle(app)
             handover.settle(app)
         except (CtlError, OSError) as failure:
             # The release that comes now is the way out.
@@ -148,7 +178,11 @@ def command_execute(app: App, arguments: argparse.Namespace) -> None:
 def take_turn(app: App, release: str, arguments: argparse.Namespace) -> None:
     """What there is to do now that nobody else changes the application."""
     change = Change(app, wanted(arguments.addresses))
-    if not (arguments.again or change.moves) and handover.is_settled(app, release):
+    if arguments.release_command:
+        release_command.run(app, release, arguments.again)
+    elif arguments.import_only:
+        handover.preflight(app, release, IMPORT)
+    elif not (arguments.again or change.moves) and handover.is_settled(app, release):
         if change.differs:
             change.write()
             talk.say(app, "the addresses have their new settings, and none was closed for it", release)
@@ -156,6 +190,8 @@ def take_turn(app: App, release: str, arguments: argparse.Namespace) -> None:
             talk.say(app, f"release {short(release)} was activated when the interrupted deploy was completed", release)
     elif arguments.preflight_only:
         handover.preflight(app, release)
+    elif why := released.missing(app, release):
+        raise CtlError(why)
     else:
         handover.execute(app, release, wanted(arguments.addresses))
 
@@ -168,12 +204,19 @@ def command_settled(app: App, arguments: argparse.Namespace) -> dict[str, object
     settled = current if current in whole and handover.is_settled(app, current) and not changes else ""
     if settled:
         talk.out(settled)
-    return {"release": settled, "current": current, "complete": whole, "busy": lock.holder(app)}
+    return {
+        "release": settled,
+        "current": current,
+        "complete": whole,
+        "released": sorted(released.done(app)),
+        "busy": lock.holder(app),
+    }
 
 
 def command_settle(app: App, _: argparse.Namespace) -> None:
     """Clean up after an interrupted handover."""
     with lock.lock(app, "the cleanup after a handover"):
+        release_command.settle(app)
         handover.settle(app)
 
 
@@ -197,6 +240,16 @@ def add_rollback(command: argparse.ArgumentParser) -> None:
 
 def add_preflight(command: argparse.ArgumentParser) -> None:
     command.add_argument("release")
+    command.add_argument("--import-only", action="store_true", help="load the application, and do not start it up")
+    add_lock_wait(command)
+
+
+def add_release_command(command: argparse.ArgumentParser) -> None:
+    command.add_argument("release")
+    command.add_argument("--again", action="store_true", help="even if it has run")
+    command.add_argument(
+        "--ran-on", default="", metavar="HOST", help="note that it has run there, and do not run it here"
+    )
     add_lock_wait(command)
 
 
@@ -204,5 +257,7 @@ def add_execute(command: argparse.ArgumentParser) -> None:
     command.add_argument("release")
     command.add_argument("--again", action="store_true")
     command.add_argument("--preflight-only", action="store_true")
+    command.add_argument("--import-only", action="store_true")
+    command.add_argument("--release-command", action="store_true")
     add_addresses(command)
     add_lock_wait(command)

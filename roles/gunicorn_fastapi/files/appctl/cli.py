@@ -32,9 +32,13 @@ COMMANDS = {
     "history": Command("listing", "command_history", "add_history"),
     "logs": Command("logs", "command_logs", "add_logs"),
     "preflight": Command("background", "command_preflight", "add_preflight"),
+    "release-command": Command("background", "command_release_command", "add_release_command"),
     "handover": Command("background", "command_handover", "add_handover"),
     "rollback": Command("background", "command_rollback", "add_rollback"),
     "restart": Command("background", "command_restart", "add_lock_wait"),
+    "run": Command("oneoff", "command_run", "add_run"),
+    "shell": Command("oneoff", "command_shell", "add_shell"),
+    "runs": Command("runs", "command_runs"),
     "prune": Command("prune", "command_prune", "add_prune"),
     "uninstall": Command("uninstall", "command_uninstall", "add_uninstall"),
     # What units and playbooks ask.
@@ -46,6 +50,7 @@ COMMANDS = {
     "edge": Command("edge", "command_edge", "add_edge", hidden=True),
     "surround": Command("surround", "command_surround", "add_surround", hidden=True),
     "probe": Command("health", "command_probe", "add_probe", hidden=True),
+    "ran": Command("runs", "command_ran", "add_ran", hidden=True),
     "stop": Command("stop", "command_stop", "add_stop", hidden=True),
     "backoff": Command("backoff", "command_backoff", hidden=True),
     "execute": Command("background", "command_execute", "add_execute", hidden=True),
@@ -103,6 +108,8 @@ def main(name: str, words: list[str] | None = None) -> None:
         sys.exit(f"{name}ctl: {visible(reason, talk.MOST)}")
     if arguments.json:
         print(json.dumps(safe(answer if isinstance(answer, list) else {"said": talk.said, **answer})))
+    if isinstance(answer, dict) and answer.get("exit_status"):
+        sys.exit(answer["exit_status"])
 
 
 def safe(value: Any) -> Any:

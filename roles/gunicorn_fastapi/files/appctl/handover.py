@@ -9,7 +9,7 @@ from typing import Any
 
 from appctl import bounded, counting, disk, exchange, history, limits, lock, origin, releases, systemd, talk, watch
 from appctl.addresses import for_candidate
-from appctl.app import CANDIDATE, MAIN, PREFLIGHT, App
+from appctl.app import CANDIDATE, IMPORT, MAIN, PREFLIGHT, App
 from appctl.disk import Replacement, durable, read_bounded, staged, try_to_write
 from appctl.instance import instance, left, loosened, remove, start, unit_text
 from appctl.opening import Change, interrupted
@@ -21,10 +21,13 @@ PROVED = 3600.0
 """Seconds for which a preflight proves a release: the other hosts of a run may take their turn first."""
 
 
-def preflight(app: App, release: str) -> None:
-    """Boot the release where no client can reach it. Raises CtlError when it does not work."""
+def preflight(app: App, release: str, kind: str = PREFLIGHT) -> None:
+    """Boot the release where no client can reach it, or only load it. Raises CtlError when it does not work."""
     try:
-        with instance(app, release, PREFLIGHT) as took:
+        with instance(app, release, kind) as took:
+            if kind == IMPORT:
+                talk.say(app, f"release {short(release)}: can be imported ({took})", release)
+                return
             if stops_first(app, release):
                 talk.say(
                     app,
@@ -39,8 +42,7 @@ def preflight(app: App, release: str) -> None:
         durable(app.proof, json.dumps({"release": release, "at": time.time()}))
     except CtlError as failure:
         raise CtlError(
-            f"release {short(release)}: preflight failed; {serving(app)} "
-            f"(journalctl -u {app.name}-preflight): {failure}"
+            f"release {short(release)}: preflight failed; {serving(app)} (journalctl -u {app.name}-{kind}): {failure}"
         ) from None
 
 
@@ -205,6 +207,7 @@ def settle(app: App) -> None:
     come up; the candidate goes on serving.
     """
     remove(app, PREFLIGHT)
+    remove(app, IMPORT)
     current = releases.current(app)
     if not current:
         return

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from appctl import bounded, reason, releases, systemd, talk
-from appctl.app import CANDIDATE, PREFLIGHT, App
+from appctl.app import CANDIDATE, PASSING, PREFLIGHT, App
 from appctl.hints import sandbox_hint
 from appctl.process import CtlError, run
 
@@ -30,7 +30,7 @@ def start(unit: str, verb: str = "start", *sockets: str) -> str:
     begin, since = time.monotonic(), time.time()
     try:
         alone = ("--job-mode=ignore-requirements",) if sockets else ()
-        private = [App.of_unit(unit).private_socket(unit)] if verb == "restart" else []
+        private = App.of_unit(unit).private_sockets(unit) if verb == "restart" else []
         bounded.change(verb, unit, *private, *sockets, options=alone)
     except CtlError as failure:
         # Not by the invocation: a client that waits may have started the next one by now.
@@ -57,28 +57,39 @@ def instance(app: App, release: str, kind: str, more: str = "") -> Iterator[str]
 
     Its service says `more` than the release has it say.
     """
-    service, socket = app.instance_service(kind), app.instance_socket(kind)
-    app.transient.mkdir(exist_ok=True)
+    service = app.instance_service(kind)
     try:
-        for name, added in ((socket, ""), (service, more)):
-            (app.transient / name).write_text(unit_text(app, release, name) + added)
-        link = app.transient / f"{service}.d"
-        link.unlink(missing_ok=True)
-        if app.extensions.is_dir():  # what the operator added to the service holds for this instance too
-            link.symlink_to(app.extensions)
-        run("systemctl", "daemon-reload")
+        sockets = {name: unit_text(app, release, name) for name in app.private_sockets(service)}
+        place(app, service, unit_text(app, release, service) + more, sockets)
         # A former candidate may still run, where the service could not be brought up.
         yield start(service, "restart")
     finally:
-        if systemd.serves(app.service) or kind == PREFLIGHT or not systemd.active(service):
+        if systemd.serves(app.service) or kind != CANDIDATE or not systemd.active(service):
             remove(app, kind)
         else:
             talk.say(app, f"{app.service} is not up, so {service} keeps serving", release, error=True)
 
 
+def place(app: App, service: str, text: str, sockets: dict[str, str]) -> None:
+    """Have systemd know a service that a reboot forgets, with what the operator has added to the application's."""
+    app.transient.mkdir(exist_ok=True)
+    for name, content in {**sockets, service: text}.items():
+        (app.transient / name).write_text(content)
+    link = app.transient / f"{service}.d"
+    link.unlink(missing_ok=True)
+    if app.extensions.is_dir():
+        link.symlink_to(app.extensions)
+    run("systemctl", "daemon-reload")
+
+
 def remove(app: App, kind: str) -> None:
     """Stop a second instance, if there is one, and forget its units."""
-    names = [app.instance_service(kind), app.instance_socket(kind)]
+    forget(app, app.instance_service(kind))
+
+
+def forget(app: App, service: str) -> None:
+    """Stop a service that was placed, with its private socket, and forget its units. Does nothing without them."""
+    names = [service, *app.private_sockets(service)]
     files = [app.transient / name for name in [*names, f"{names[0]}.d"]]
     if not any(os.path.lexists(file) for file in files):
         return
@@ -91,7 +102,7 @@ def remove(app: App, kind: str) -> None:
 
 def left(app: App) -> list[str]:
     """The instances beside the service whose units are there."""
-    return [kind for kind in (PREFLIGHT, CANDIDATE) if (app.transient / app.instance_service(kind)).exists()]
+    return [kind for kind in PASSING if (app.transient / app.instance_service(kind)).exists()]
 
 
 def loosened(app: App) -> str:

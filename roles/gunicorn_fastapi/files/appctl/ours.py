@@ -24,7 +24,10 @@ UNIT_DIRECTORIES = (
     "run/systemd/generator.late",
 )  # fmt: skip
 KINDS = ("service", "socket", "slice", "target", "timer", "path", "scope", "mount")
-INSTANCES = ("probe", "preflight", "candidate", "handover", "build", "interpreter", "address-[0-9a-f]+")
+INSTANCES = (
+    "probe", "preflight", "candidate", "import", "release", "run-[0-9a-f]+", "handover", "build", "interpreter",
+    "address-[0-9a-f]+",
+)  # fmt: skip
 """What stands between the name and the kind of a unit, beside nothing."""
 
 COMMANDS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from appctl import build, complete, lock, releases, talk, tree
+from appctl import build, complete, lock, releases, runs, talk, tree
 from appctl.app import INSTANCES, App
 from appctl.background import add_lock_wait
 from appctl.releases import short
@@ -16,7 +16,8 @@ KEEP = 5
 
 def command_prune(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     """Remove old releases, never the active one nor the previous one."""
-    with lock.lock(app, "the removal of old releases", arguments.lock_wait):
+    with lock.lock(app, "the removal of old releases", arguments.lock_wait), lock.runs(app):
+        runs.sweep(app)
         removed = superfluous(app, arguments.keep)
         for release in removed:
             tree.remove(app.release(release))
@@ -37,8 +38,9 @@ def superfluous(app: App, keep: int) -> list[str]:
 
 
 def running(app: App) -> set[str]:
-    """The releases that run just now, whatever the units say."""
-    return {releases.running(app, app.instance_service(kind)) for kind in INSTANCES}
+    """The releases that run just now, whatever the units say, and those in which an operator runs something."""
+    served = {releases.running(app, app.instance_service(kind)) for kind in INSTANCES}
+    return served | {run.release for run in runs.there(app)}
 
 
 def add_prune(command: argparse.ArgumentParser) -> None:

@@ -6,7 +6,22 @@ import os
 import time
 from typing import Any
 
-from appctl import backoff, complete, counting, edge, exchange, history, limits, origin, releases, systemd, talk, watch
+from appctl import (
+    backoff,
+    complete,
+    counting,
+    edge,
+    exchange,
+    history,
+    limits,
+    origin,
+    released,
+    releases,
+    runs,
+    systemd,
+    talk,
+    watch,
+)
 from appctl.app import CANDIDATE, MAIN, App
 from appctl.process import CtlError
 from appctl.releases import short
@@ -81,6 +96,8 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
         "incomplete": complete.why_not(app, release) if is_root and release else "",
         "origin": origin.of(app, release) if is_root else {},
         "previous": releases.previous(app) if is_root else None,
+        "released_since": released.told(app, releases.previous(app)) if is_root else "",
+        "runs": [run.words() for run in runs.there(app)],
         "handovers": handovers[-HANDOVERS:],
         "damaged": damaged,
     }
@@ -136,6 +153,9 @@ def words(state: dict[str, Any]) -> list[str]:
         lines.append(f"  handover  under way, {short(state['candidate'])} serves beside it")
     unknown = state["previous"] is None
     lines.append(f"  previous  {'unknown, that needs root' if unknown else short(state['previous']) or 'none'}")
+    if state["released_since"]:
+        lines.append(f"            {state['released_since']}")
+    lines += [f"  running   {run}" for run in state["runs"]]
     for entry in state["handovers"]:
         before, after = short(str(entry.get("from") or "-")), short(str(entry.get("to")))
         lines.append(f"  {entry.get('time')}  {before:12} -> {after}  {entry.get('outcome')} {entry.get('reason')}")

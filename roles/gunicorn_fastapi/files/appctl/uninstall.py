@@ -9,14 +9,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from appctl import addresses, answering, bounded, edge, lock, opening, systemd, talk, tree
+from appctl import addresses, answering, bounded, edge, lock, opening, runs, systemd, talk, tree
 from appctl.app import App
 from appctl.background import add_lock_wait
 from appctl.disk import read_bounded
 from appctl.ours import Ours
 from appctl.process import CtlError, run
 
-MADE = ("releases", "virtualenvs", "credentials", "locks", "incoming", "wheelhouse", "history.jsonl", "current")
+MADE = (
+    "releases",
+    "virtualenvs",
+    "credentials",
+    "locks",
+    "incoming",
+    "wheelhouse",
+    "history.jsonl",
+    "released.jsonl",
+    "runs.jsonl",
+    "current",
+)
 """What is in /opt/NAME. Where that is a link, other things may be in its target."""
 
 
@@ -34,7 +45,8 @@ class Found(NamedTuple):
 def command_uninstall(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     """Remove the application from this host. Its data is kept, unless --remove-state is given."""
     ours = Ours(app.name, app.base)
-    with lock.lock(app, "the uninstall", arguments.lock_wait):
+    with lock.lock(app, "the uninstall", arguments.lock_wait), lock.runs(app):
+        unused(app)
         found = look(app, ours)
         ours.add(*found.made)  # a version without records made it, maybe; the second run of this may need it
         answering_before = answering.listeners(found.public)
@@ -47,6 +59,17 @@ def command_uninstall(app: App, arguments: argparse.Namespace) -> dict[str, obje
     for line in what_stays(app, ours):
         talk.out(line)
     return {"changed": True}
+
+
+def unused(app: App) -> None:
+    """Raise CtlError while an operator runs something in a release."""
+    runs.sweep(app)
+    if running := runs.there(app):
+        units = " ".join(run.unit for run in running)
+        raise CtlError(
+            f"{app.name}: nothing was removed. There runs {', '.join(run.words() for run in running)}. Wait for its "
+            f"end, or end it: systemctl stop {units}"
+        )
 
 
 def look(app: App, ours: Ours) -> Found:
