@@ -13,6 +13,13 @@ from appctl.process import CtlError
 from ctl_host import Host
 
 
+@pytest.fixture(autouse=True)
+def talking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command line sets is as before afterwards."""
+    monkeypatch.setattr(talk, "quiet", talk.quiet)
+    monkeypatch.setattr(talk, "said", [])
+
+
 @pytest.mark.parametrize("words", [["handover", "aaa1"], ["rollback"], ["restart"], ["prune"], ["list"]])
 def test_what_needs_root_says_so(
     monkeypatch: pytest.MonkeyPatch, words: list[str], run_main: Callable[[list[str]], str]
@@ -109,6 +116,8 @@ WORDS: dict[str, list[str]] = {
     "shell": [],
     "runs": [],
     "ran": ["0123abcd"],
+    "maintenance": [],
+    "pause": ["--end"],
     "prune": [],
     "uninstall": [],
     "build": [],

@@ -124,7 +124,7 @@ def test_a_handover_asks_for_it(host: Host, started: list[str], monkeypatch: pyt
     monkeypatch.setattr(handover, "is_settled", lambda *_: False)
     monkeypatch.setattr(systemd, "show", lambda _, *names: dict.fromkeys(names, ""))
     asked: dict[str, Any] = {"again": False, "preflight_only": False, "import_only": False, "release_command": False}
-    arguments = argparse.Namespace(**asked, addresses="")
+    arguments = argparse.Namespace(**asked, addresses="", maintenance=None, pause=None)
     with pytest.raises(CtlError, match="has not run, and nothing has changed"):
         background.take_turn(host, "aaa1", arguments)
     assert executed == []

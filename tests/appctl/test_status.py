@@ -67,6 +67,7 @@ def test_a_host_is_a_line_of_a_table() -> None:
         "restarts": 0,
         "requests": {"logged": 70, "failed": 4, "seconds": 312.4},
         "health": "/healthz answers 200 in 3 ms",
+        "maintenance": {},
     }
     assert [str(cell) for cell in status.cells(state)] == [
         "360bc22fc935", "active (running)", "Mon 2026-11-23 02:19:57 UTC", "2", "123 MiB", "0", "0.2", "5.7%",

@@ -77,6 +77,19 @@ def test_a_unit_is_as_it_was(case: str, kind: str, suffix: str) -> None:
     assert text == golden.read_text()
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_the_responder_is_as_it_was_and_has_the_sandbox_without_a_network(case: str) -> None:
+    systemd = int(case) if case.isdigit() else 257
+    text = render("maintenance.service.j2", "main", systemd, CASES[case])
+    golden = GOLDEN / case / "maintenance.service"
+    if os.environ.get("GOLDEN") == "write":
+        golden.write_text(text)
+    assert text == golden.read_text()
+    closed = render("service.j2", "main", systemd, {**CASES[case], "gunicorn_fastapi_egress": []})
+    start = "CapabilityBoundingSet="
+    assert text.partition(start)[2].strip() == closed.partition(start)[2].partition("[Install]")[0].strip()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_of_the_operator_s_variables_reaches_what_runs_with_all_rights(kind: str) -> None:
     text = render("service.j2", kind, 257, {"gunicorn_fastapi_environment": {"LD_PRELOAD": "/var/lib/fastapi/x.so"}})

@@ -10,6 +10,7 @@ import ipaddress
 import re
 from typing import NamedTuple
 
+from appctl import behind
 from appctl.app import App
 
 
@@ -110,7 +111,7 @@ def unit_text(app: App, unit: str, layout: Layout, options: Options) -> str:
         lines += [f"SocketMode={options.mode}", f"SocketUser={options.user}", f"SocketGroup={options.group}"]
         lines.append("RemoveOnStop=yes")
     lines += [
-        f"Service={app.service}",
+        f"Service={behind.owner(app)}",
         f"Backlog={options.backlog}",
         "# However often the service fails, the address stays open for the next release.",
         "TriggerLimitIntervalSec=0",

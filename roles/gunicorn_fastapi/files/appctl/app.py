@@ -38,6 +38,8 @@ class App:
         self.runs = self.root / "runs.jsonl"
         """What operators have run in releases."""
         self.link = self.root / "current"
+        self.maintenance = self.root / "maintenance"
+        """What the responder answers, and whether it does."""
         self.incoming = self.root / "incoming"
         """Root's own: archives that were sent, and what is half built."""
         self.cache = self.caches / "builds" / name
@@ -51,6 +53,8 @@ class App:
         self.socket = f"{name}.socket"
         self.slice = f"{name}.slice"
         self.handover = f"{name}-handover.service"
+        self.responder = f"{name}-maintenance.service"
+        self.holder = f"{name}-pause.service"
 
         self.transient = base / "run/systemd/system"
         """Units that a reboot forgets: a handover that lost its power leaves none of them behind."""

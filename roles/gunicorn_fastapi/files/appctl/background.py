@@ -7,7 +7,19 @@ import sys
 import time
 from typing import Any
 
-from appctl import complete, disk, handover, lock, release_command, released, releases, systemd, talk
+from appctl import (
+    complete,
+    disk,
+    handover,
+    lock,
+    maintenance,
+    pause,
+    release_command,
+    released,
+    releases,
+    systemd,
+    talk,
+)
 from appctl.app import IMPORT, App
 from appctl.asking import seconds
 from appctl.instance import loosened
@@ -177,6 +189,12 @@ def command_execute(app: App, arguments: argparse.Namespace) -> None:
 
 def take_turn(app: App, release: str, arguments: argparse.Namespace) -> None:
     """What there is to do now that nobody else changes the application."""
+    if arguments.maintenance:
+        (maintenance.on if arguments.maintenance == "on" else maintenance.off)(app)
+        return
+    if arguments.pause:
+        pause.pause(app, arguments.pause)
+        return
     change = Change(app, wanted(arguments.addresses))
     if arguments.release_command:
         release_command.run(app, release, arguments.again)
@@ -259,5 +277,7 @@ def add_execute(command: argparse.ArgumentParser) -> None:
     command.add_argument("--preflight-only", action="store_true")
     command.add_argument("--import-only", action="store_true")
     command.add_argument("--release-command", action="store_true")
+    command.add_argument("--maintenance", choices=("on", "off"))
+    command.add_argument("--pause", type=seconds)
     add_addresses(command)
     add_lock_wait(command)

@@ -39,6 +39,8 @@ COMMANDS = {
     "run": Command("oneoff", "command_run", "add_run"),
     "shell": Command("oneoff", "command_shell", "add_shell"),
     "runs": Command("runs", "command_runs"),
+    "maintenance": Command("closing", "command_maintenance", "add_maintenance"),
+    "pause": Command("closing", "command_pause", "add_pause"),
     "prune": Command("prune", "command_prune", "add_prune"),
     "uninstall": Command("uninstall", "command_uninstall", "add_uninstall"),
     # What units and playbooks ask.

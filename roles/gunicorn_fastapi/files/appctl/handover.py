@@ -7,7 +7,22 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from appctl import bounded, counting, disk, exchange, history, limits, lock, origin, releases, systemd, talk, watch
+from appctl import (
+    behind,
+    bounded,
+    counting,
+    disk,
+    exchange,
+    history,
+    limits,
+    lock,
+    maintenance,
+    origin,
+    releases,
+    systemd,
+    talk,
+    watch,
+)
 from appctl.addresses import for_candidate
 from appctl.app import CANDIDATE, IMPORT, MAIN, PREFLIGHT, App
 from appctl.disk import Replacement, durable, read_bounded, staged, try_to_write
@@ -141,9 +156,16 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
         with staged(app.unit, unit_text(app, release, app.service)) as replacement:
             change = Change(app, wanted)
             change.check()
+            if change.moves and behind.state(app):
+                raise CtlError(
+                    f"gunicorn_fastapi_bind: addresses do not change while maintenance is {behind.words(app)}, and "
+                    f"nothing has changed. Turn it off first ({app.name}ctl maintenance off)"
+                )
             if not is_proved(app, release):
                 preflight(app, release)
-            if systemd.active(app.socket) and change.beside and not stops_first(app, release):
+            # In maintenance nobody is kept waiting by a restart.
+            alone = stops_first(app, release) or bool(behind.state(app))
+            if systemd.active(app.socket) and change.beside and not alone:
                 with instance(app, release, CANDIDATE, for_candidate(change.kept)) as took:
                     talk.say(app, f"release {short(release)}: serves beside {short(before)} after {took}", release)
                     took = switch(app, release, replacement, change)
@@ -216,6 +238,7 @@ def settle(app: App) -> None:
         run("systemctl", "daemon-reload")
         start(app.service, "restart", *sockets)
         Change(app, None).finish()
+    maintenance.settle(app)
     if CANDIDATE in left(app) or is_stale(app, current):
         run("systemctl", "daemon-reload")
         # A start or restart that is under way by itself is waited for.

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from appctl import bounded, reason, releases, systemd, talk
+from appctl import behind, bounded, reason, releases, systemd, talk
 from appctl.app import CANDIDATE, PASSING, PREFLIGHT, App
 from appctl.hints import sandbox_hint
 from appctl.process import CtlError, run
@@ -15,8 +15,9 @@ WORDS = 20
 
 
 def unit_text(app: App, release: str, unit: str) -> str:
-    """The text of a unit as the release has it."""
-    return (app.release(release) / "systemd" / unit).read_text()
+    """The text of a unit as the release has it; in maintenance without the public addresses."""
+    text = (app.release(release) / "systemd" / unit).read_text()
+    return behind.closed(app, text) if behind.state(app) else text
 
 
 def start(unit: str, verb: str = "start", *sockets: str) -> str:

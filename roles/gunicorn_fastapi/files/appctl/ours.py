@@ -25,8 +25,8 @@ UNIT_DIRECTORIES = (
 )  # fmt: skip
 KINDS = ("service", "socket", "slice", "target", "timer", "path", "scope", "mount")
 INSTANCES = (
-    "probe", "preflight", "candidate", "import", "release", "run-[0-9a-f]+", "handover", "build", "interpreter",
-    "address-[0-9a-f]+",
+    "probe", "preflight", "candidate", "import", "release", "run-[0-9a-f]+", "handover", "maintenance", "pause",
+    "build", "interpreter", "address-[0-9a-f]+",
 )  # fmt: skip
 """What stands between the name and the kind of a unit, beside nothing."""
 

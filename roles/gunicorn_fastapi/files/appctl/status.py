@@ -8,6 +8,7 @@ from typing import Any
 
 from appctl import (
     backoff,
+    behind,
     complete,
     counting,
     edge,
@@ -92,6 +93,7 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
         "next_try": failed.get("tried"),
         "candidate": candidate,
         "edge": edge.told(app),
+        "maintenance": behind.state(app),
         # Only root may look into the releases and the history.
         "incomplete": complete.why_not(app, release) if is_root and release else "",
         "origin": origin.of(app, release) if is_root else {},
@@ -118,7 +120,7 @@ def cells(state: dict[str, Any]) -> list[object]:
         state["restarts"],
         f"{requests['logged'] / requests['seconds']:.1f}" if requests else "-",
         f"{requests['failed'] / requests['logged']:.1%}" if requests else "-",
-        state["health"],
+        f"{'maintenance, ' if state['maintenance'] else ''}{state['health']}",
     ]
 
 
@@ -149,6 +151,8 @@ def words(state: dict[str, Any]) -> list[str]:
             f"  failures  {state['failures']} in a row, {next_try(state)} (journalctl -u {state['name']} -p err)"
         )
     lines += edge.words(state["edge"])
+    if state["maintenance"]:
+        lines.append(f"  maintenance  on since {state['maintenance'].get('since')} by {state['maintenance'].get('by')}")
     if state["candidate"]:
         lines.append(f"  handover  under way, {short(state['candidate'])} serves beside it")
     unknown = state["previous"] is None

@@ -22,6 +22,7 @@ MADE = (
     "credentials",
     "locks",
     "incoming",
+    "maintenance",
     "wheelhouse",
     "history.jsonl",
     "released.jsonl",
