@@ -41,6 +41,14 @@ def group(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
             {"pids.events": "max 41\n"},
             "210 of 300 MiB, 41 processes or threads refused (gunicorn_fastapi_tasks_max)",
         ),
+        (  # kernels before 6.11 count where a fork was tried, later ones where the limit is
+            {"pids.events": "max 0\n", "main.service/pids.events": "max 3\n", "worker.service/pids.events": "max 2\n"},
+            "210 of 300 MiB, 5 processes or threads refused (gunicorn_fastapi_tasks_max)",
+        ),
+        (
+            {"pids.events": "max 5\n", "main.service/pids.events": "max 3\n"},
+            "210 of 300 MiB, 5 processes or threads refused (gunicorn_fastapi_tasks_max)",
+        ),
         (
             {"cpu.stat": "usage_usec 5\nnr_periods 200\nnr_throttled 50\n"},
             "210 of 300 MiB, throttled 25% of the time (gunicorn_fastapi_cpu_quota)",
@@ -52,6 +60,7 @@ def group(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 )
 def test_the_status_tells_what_limits_did(host: Host, group: Path, files: dict[str, str], told: str) -> None:
     for name, text in files.items():
+        (group / name).parent.mkdir(exist_ok=True)
         (group / name).write_text(text)
     assert limits.words(limits.seen(host)) == told
 

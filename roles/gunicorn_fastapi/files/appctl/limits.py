@@ -35,9 +35,15 @@ def seen(app: App) -> dict[str, Any]:
     cpu = counts(group, "cpu.stat")
     return found | {
         "killed": counts(group, "memory.events").get("oom_kill", 0),
-        "refused": counts(group, "pids.events").get("max", 0),
+        "refused": refused(group),
         "throttled": round(cpu.get("nr_throttled", 0) / max(1, cpu.get("nr_periods", 0)), 3),
     }
+
+
+def refused(group: Path) -> int:
+    """How many forks the limit of a slice has refused. Kernels before 6.11 count them where they were tried."""
+    tried = sum(counts(file.parent, file.name).get("max", 0) for file in group.glob("*/pids.events"))
+    return max(counts(group, "pids.events").get("max", 0), tried)
 
 
 def number(text: str) -> int | None:
