@@ -41,6 +41,7 @@ class Project:
             "extras": [],
             "groups": [],
             "locked": "",
+            "wheels": {},
             "state": {"directory": "/var/lib/shop", "paths": [], "scratch": [], "working_directory": ""},
             "include": [],
             "supply": [str(root / "supply.txt"), str(root / "older.txt")],

@@ -1,5 +1,7 @@
 """Which list of packages counts, and what uv is asked about it."""
 
+import base64
+import hashlib
 import json
 from pathlib import Path
 
@@ -174,3 +176,20 @@ def test_the_key_is_of_json_that_does_not_depend_on_order(top: Path) -> None:
     write(top, {"pyproject.toml": PROJECT})
     assert question(top, groups=["a", "b"])["key"] == question(top, groups=["b", "a"])["key"]
     assert json.dumps(question(top))
+
+
+def test_a_release_has_the_wheels_that_were_built_for_it(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write("requirements.txt", "docopt\n")
+    content = b"content of a wheel" * 1000
+    texts = [base64.b64encode(content[i : i + 12_000]).decode() for i in range(0, len(content), 12_000)]
+    wheel = "docopt-0.6.2-py3-none-any.whl"
+    locked = f"./wheels/{wheel} --hash=sha256:{hashlib.sha256(content).hexdigest()}\n"
+    made = project.bundle(locked=locked, wheels={wheel: texts})
+    assert {"name": "docopt", "version": "0.6.2"}.items() <= made["manifest"]["packages"][0].items()
+    assert project.contents(locked=locked, wheels={wheel: texts})[f"wheels/{wheel}"] == content.decode()
+    assert f"./wheels/{wheel} --hash=sha256:" in made["list"]
+    with pytest.raises(InputError, match="has a hash that is not the wheel's"):
+        project.bundle(locked=locked, wheels={wheel: texts[:1]})
+    with pytest.raises(InputError, match="names a path that does not exist"):
+        project.bundle(locked=locked)

@@ -24,6 +24,7 @@ options:
   extras: {type: list, elements: str, default: [], description: Extras of the list that are installed too.}
   groups: {type: list, elements: str, default: [], description: Groups of the list that are installed too.}
   locked: {type: str, default: "", description: What uv has made of a list without hashes.}
+  wheels: {type: dict, default: {}, description: "Wheels that belong to that list, each as texts of base64."}
   state:
     type: dict
     default: {directory: "", paths: [], scratch: [], working_directory: ""}
@@ -109,6 +110,7 @@ def main() -> None:
             "groups": {"type": "list", "elements": "str", "default": []},
             "locked": {"type": "str", "default": ""},
             "include": {"type": "list", "elements": "str", "default": []},
+            "wheels": {"type": "dict", "default": {}},
             "state": {"type": "dict", "default": NO_STATE},
             "supply": {"type": "list", "elements": "path", "required": True},
             "library": {"type": "path", "required": True},

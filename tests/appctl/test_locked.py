@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from appctl import cli, disk, fetch, interpreter, locked, sandbox
+from appctl import cli, disk, fetch, interpreter, locked, sandbox, talk, wheels
 from appctl.interpreter import Interpreter
 from appctl.process import CtlError
 from ctl_host import Host
@@ -17,7 +17,7 @@ REQUEST: dict[str, Any] = {
     "key": KEY,
     "relock": False,
     "resolves": True,
-    "command": ["pip", "compile", "pyproject.toml"],
+    "command": ["pip", "compile", "--no-build", "--generate-hashes", "pyproject.toml"],
     "directory": ".",
     "files": {"pyproject.toml": "[project]", "api/pyproject.toml": ""},
     "python": "/usr/bin/python3",
@@ -34,6 +34,7 @@ class Uv:
         self.asked: list[tuple[Any, ...]] = []
         self.sent: dict[str, str] = {}
         self.answer = (0, "six==1\n", "")
+        self.answers: list[tuple[int, str, str]] = []
 
     def confined(self, *words: Any) -> tuple[int, str, str]:
         self.asked.append(words)
@@ -41,7 +42,7 @@ class Uv:
         project = Path(bind.partition("=")[2].partition(":")[0])
         files = [path for path in project.rglob("*") if path.is_file()]
         self.sent = {str(path.relative_to(project)): path.read_text() for path in files}
-        return self.answer
+        return self.answers.pop(0) if self.answers else self.answer
 
 
 @pytest.fixture
@@ -83,16 +84,36 @@ def test_uv_is_asked_in_the_sandbox_of_a_build(host: Host, uv: Uv, monkeypatch: 
     assert disks == (host.cache, fetch.TEMPORARY)
     assert f"cd {host.root}/project/api\n" in command[2]
     assert (
-        "pip compile pyproject.toml --python=/usr/bin/python3.13 --index-url https://example.org/simple" in command[2]
+        "pip compile --no-build --generate-hashes pyproject.toml --python=/usr/bin/python3.13 --index-url https://example.org/simple"
+        in command[2]
     )
     assert uv.sent == REQUEST["files"]
     assert not list(host.incoming.iterdir())
 
 
 def test_what_resolves_nothing_reaches_no_index(host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch) -> None:
-    ask(host, monkeypatch, "lock", {**REQUEST, "resolves": False, "command": ["export"]})
+    uv.answers = [(0, "six==1\n", ""), (0, "packages = []", "")]
+    ask(host, monkeypatch, "lock", {**REQUEST, "resolves": False, "command": ["export", "--format=requirements-txt"]})
     assert "PrivateNetwork=yes" in uv.asked[0][2]
     assert "--index-url" not in uv.asked[0][1][2]
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (
+            "cause: Because you require uvicorn==0.20.0 and uvicorn>=0.30,<0.55, we can conclude.",
+            "Leave the server out of",
+        ),
+        ("ModuleNotFoundError: No module named 'pkg_resources'", "gunicorn_fastapi_lock_date"),
+    ],
+)
+def test_what_to_do_is_said(host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch, words: str, advice: str) -> None:
+    uv.answer = (1, "", words)
+    with pytest.raises(CtlError) as failure:
+        ask(host, monkeypatch, "lock", REQUEST)
+    assert str(failure.value).startswith(f"{words.rstrip('.')}. ")
+    assert advice in str(failure.value)
 
 
 def test_uv_s_words_are_told_and_nothing_is_kept(host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,15 +127,20 @@ def test_uv_s_words_are_told_and_nothing_is_kept(host: Host, uv: Uv, monkeypatch
 
 
 def test_a_list_of_another_host_is_kept(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = {"key": KEY, "made": 5.5, "lines": ["six==1"]}
+    request = {"key": KEY, "made": 5.5, "lines": ["six==1"], "wheels": {}}
     assert ask(host, monkeypatch, "keep", request) == {"changed": True}
     assert ask(host, monkeypatch, "keep", request) == {"changed": False}
-    assert ask(host, monkeypatch, "locked", request) == {"changed": False, "made": 5.5, "lines": ["six==1"]}
+    assert ask(host, monkeypatch, "locked", request) == {
+        "changed": False,
+        "made": 5.5,
+        "lines": ["six==1"],
+        "wheels": {},
+    }
 
 
 def test_the_oldest_lists_are_forgotten(host: Host) -> None:
     for number in range(locked.KEPT + 3):
-        locked.keep(host, f"{number:040x}", float(number), [])
+        locked.keep(host, f"{number:040x}", float(number), {"lines": [], "wheels": {}})
         path = host.locks / f"{number:040x}.json"
         if path.exists():
             os.utime(path, (number, number))
@@ -150,9 +176,51 @@ def test_a_long_list_is_answered_whole(
     host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = [f"package-{number}==1 --hash=sha256:{'0' * 64}" for number in range(500)]
-    locked.keep(host, KEY, 1.0, lines)
+    locked.keep(host, KEY, 1.0, {"lines": lines, "wheels": {"x.whl": ["0" * 16000] * 3}})
     monkeypatch.setattr(cli, "App", lambda _: host)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"key": KEY})))
     cli.main("fastapi", ["locked", "--json"])
-    assert json.loads(capsys.readouterr().out)["lines"] == lines
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["lines"] == lines
+    assert answer["wheels"] == {"x.whl": ["0" * 16000] * 3}
+
+
+PYLOCK = """
+[[packages]]
+name = "six"
+version = "1"
+wheels = [{hashes = {sha256 = "00"}}]
+[[packages]]
+name = "docopt"
+version = "0.6.2"
+sdist = {url = "https://example.org/docopt.tar.gz", hashes = {sha256 = "11"}}
+"""
+
+
+def test_what_has_no_wheel_is_built(host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*words: Any) -> tuple[str, str, list[str]]:
+        assert words[-1] == wheels.Source("docopt", "0.6.2", "https://example.org/docopt.tar.gz", "11")
+        return "docopt-0.6.2-py3-none-any.whl", "22", ["texts"]
+
+    monkeypatch.setattr(wheels, "build", build)
+    monkeypatch.setattr(talk, "said", [])
+    lines = "docopt==0.6.2 ; python_version > '3' \\\n    --hash=sha256:11\nsix==1 \\\n    --hash=sha256:00\n"
+    uv.answers = [(1, "", "docopt has no usable wheels"), (0, lines, ""), (0, PYLOCK, "")]
+    made = ask(host, monkeypatch, "lock", REQUEST)
+    assert made["lines"] == [
+        "./wheels/docopt-0.6.2-py3-none-any.whl ; python_version > '3' --hash=sha256:22",
+        "six==1 \\",
+        "    --hash=sha256:00",
+    ]
+    assert made["wheels"] == {"docopt-0.6.2-py3-none-any.whl": ["texts"]}
+    assert ask(host, monkeypatch, "locked", {"key": KEY}) == {**made, "changed": False}
+    commands = [asked[1][2] for asked in uv.asked]
+    assert ["--no-build" in command for command in commands] == [True, False, False]
+    assert commands[2].partition("exec ")[2].split()[1:5] == [
+        "pip",
+        "compile",
+        "pyproject.toml",
+        "--format=pylock.toml",
+    ]
+    assert "docopt 0.6.2 exists as source only: docopt-0.6.2-py3-none-any.whl was built of it" in talk.said

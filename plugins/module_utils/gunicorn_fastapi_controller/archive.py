@@ -55,7 +55,11 @@ class Digesting(io.RawIOBase):
 
 def rendered(name: str, text: str, mode: int = 0o644) -> Member:
     """A file with this text."""
-    content = text.encode()
+    return from_bytes(name, text.encode(), mode)
+
+
+def from_bytes(name: str, content: bytes, mode: int = 0o644) -> Member:
+    """A file with this content."""
     return Member(name, len(content), hashlib.sha256(content).hexdigest(), mode, content=content)
 
 

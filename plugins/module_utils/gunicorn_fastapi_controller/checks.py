@@ -272,6 +272,7 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     texts.optional(texts.path("gunicorn_fastapi_requirements", "requirements.txt"), "gunicorn_fastapi_requirements"),
     texts.names("gunicorn_fastapi_extras"),
     texts.names("gunicorn_fastapi_groups"),
+    texts.debian_packages,
     texts.lock_date,
     texts.optional(texts.path("gunicorn_fastapi_lock_file", "lock.txt"), "gunicorn_fastapi_lock_file"),
     texts.patterns("gunicorn_fastapi_exclude", texts.fits_no_name),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ from typing import Any
 
 from . import lists, pins, pylock
 from . import state as state_paths
-from .archive import Member, pack, rendered
+from .archive import Member, from_bytes, pack, rendered
 from .compared import contradictions
 from .git import pointers
 from .problem import InputError, visible
@@ -138,6 +139,7 @@ class Wanted:
     extras: list[str]
     groups: list[str]
     locked: str
+    wheels: dict[str, bytes]
 
     def read(self, source: Source, host: Host) -> tuple[Path, Requirements]:
         """The list by its path, and what it says. Raises InputError."""
@@ -150,7 +152,7 @@ class Wanted:
         if not self.locked.strip():
             raise InputError(f"gunicorn_fastapi_requirements: {found.path} names no package that is needed here.")
         lines = [*lists.index_lines(found, self.top.resolve()), self.locked]
-        own = read(found.path, source.path, source.members, "\n".join(lines))
+        own = read(found.path, source.path, source.members, "\n".join(lines), self.wheels)
         return found.path, pins.verified(own, found.path) if found.kind == "pins" else own
 
 
@@ -189,6 +191,7 @@ def bundle(
     extras: list[str],
     groups: list[str],
     locked: str,
+    wheels: dict[str, list[str]],
     state: dict[str, Any],
     supply: list[str],
     library: str,
@@ -205,7 +208,8 @@ def bundle(
     packed.leave_out(env_file)
     lfs = require_content(packed, origin)
     host = Host(identity["python"], machine)
-    wanted = Wanted(Path(source), requirements, extras, groups, locked)
+    made_wheels = {file: b"".join(map(base64.b64decode, texts)) for file, texts in wheels.items()}
+    wanted = Wanted(Path(source), requirements, extras, groups, locked, made_wheels)
     own, added, warnings = listed(wanted, packed, supply, host)
     entries = own.entries + added.entries
     text = f"{own}\n# What the application's list lacks, supplied by the role:\n{added}" if added.entries else str(own)
@@ -217,6 +221,7 @@ def bundle(
         made["etc/state.json"] = paths
     packed.check_directory(state["working_directory"])
     members = [*sources, *(rendered(name, content) for name, content in made.items())]
+    members += [from_bytes(f"wheels/{file}", content) for file, content in made_wheels.items()]
     content_of = {m.name: ("2" if m.link else "0", m.mode, m.link, m.digest) for m in members}
     whole = json.dumps([identity, content_of], sort_keys=True)
     release = digest(whole.encode(), fingerprint(credentials, whole))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -27,6 +27,8 @@ QUERY = re.compile(r"://[^\s#]*\?")
 # What holds for every release anyway.
 GRANTED = re.compile(r"--require-hashes|--prefer-binary|--pre|--only-binary[= ]\S+")
 ADDRESS = re.compile("https?://", re.IGNORECASE)
+# Where a release has wheels that were built for it.
+BESIDE = "./wheels/"
 BUILT = (
     "names source that would have to be built, and packages are not built on the host. The application's own source is "
     "part of the release: leave it out of the list. Of another one build a wheel: uv build --wheel"
@@ -81,8 +83,10 @@ class Requirements:
 class Reader:
     """Reads one list. Paths in it are meant from where it stands, and have to lead into the source."""
 
-    def __init__(self, path: Path, source: Path, packed: Collection[str]) -> None:
-        self.path, self.source, self.packed = path, source.resolve(), packed
+    def __init__(
+        self, path: Path, source: Path, packed: Collection[str], built: Mapping[str, bytes] | None = None
+    ) -> None:
+        self.path, self.source, self.packed, self.built = path, source.resolve(), packed, built or {}
 
     def read(self, text: str) -> Requirements:
         """The entries and options of a list. Raises LineError for the first line that is refused."""
@@ -168,7 +172,7 @@ class Reader:
             raise ValueError("names a file that has no wheel's name. Keep the one that it was built with") from error
         if name and canonicalize_name(name) != found:
             raise ValueError(f"names a wheel of another package, {found}")
-        if not ADDRESS.match(place):
+        if not ADDRESS.match(place) and place.removeprefix(BESIDE) not in self.built:
             place = self.local(place)
         pinned = hashes([f"--hash={part.replace('=', ':')}" for part in fragment.split("&") if part.startswith("sha")])
         condition = indexed(f"{found} ; {marker[0]}").marker if marker else ""
@@ -189,7 +193,8 @@ class Reader:
 
     def verify(self, entry: Entry) -> None:
         """Compare a wheel of the source with its hashes. Raises ValueError."""
-        content = (self.source / entry.place.removeprefix("./app/")).read_bytes()
+        file = entry.place.removeprefix(BESIDE)
+        content = self.built.get(file) or (self.source / entry.place.removeprefix("./app/")).read_bytes()
         if not any(f"{kind}:{hashlib.new(kind, content).hexdigest()}" in entry.hashes for kind in DIGITS):
             raise ValueError("has a hash that is not the wheel's", "Make the lock file with: ")
 
@@ -240,13 +245,21 @@ def advice(path: Path) -> str:
     return f"uv pip compile --generate-hashes {made} {path.stem}.in (before that: {first})"
 
 
-def read(path: Path, source: Path, packed: Collection[str] = (), text: str | None = None) -> Requirements:
+def read(
+    path: Path,
+    source: Path,
+    packed: Collection[str] = (),
+    text: str | None = None,
+    built: Mapping[str, bytes] | None = None,
+) -> Requirements:
     """The list at `path`, or the `text` that was made from it, for a release with the files `packed` of `source`.
+
+    `built` has wheels that were made for the list, by the names of their files.
 
     Raises InputError for one that cannot be read, or has a line that is refused.
     """
     try:
-        return Reader(path, source, packed).read(path.read_text(encoding="utf-8") if text is None else text)
+        return Reader(path, source, packed, built).read(path.read_text(encoding="utf-8") if text is None else text)
     except UnicodeDecodeError as error:
         raise InputError(
             f"gunicorn_fastapi_requirements: {path} is not UTF-8 at its byte {error.start}, as when PowerShell's > has "

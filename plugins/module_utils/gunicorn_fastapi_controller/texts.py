@@ -48,6 +48,12 @@ def names(variable: str) -> Callable[[Inputs], str]:
     return check
 
 
+def debian_packages(inputs: Inputs) -> str:
+    variable = "gunicorn_fastapi_packages"
+    wrong = [value for value in inputs[variable] if not matches(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?", value)]
+    return f"{variable}: {shown(wrong[0])} is not the name of a Debian package. Correct it." if wrong else ""
+
+
 def lock_date(inputs: Inputs) -> str:
     value = inputs["gunicorn_fastapi_lock_date"]
     try:

@@ -108,7 +108,8 @@ def fetch(
             *(app.release(release) / part for part in ("app", "lib")),
         ) + QUIETLY
     )  # fmt: skip
-    binds = [f"BindReadOnlyPaths={made / part}:{app.release(release) / part}" for part in ("app", "lib")]
+    parts = [part for part in ("app", "lib", "wheels") if (made / part).is_dir()]
+    binds = [f"BindReadOnlyPaths={made / part}:{app.release(release) / part}" for part in parts]
     offline = not install or "--no-index" in index
     code, out, err = sandbox.confined(
         unit(app), ["/bin/sh", "-c", "\n".join(script)], [*properties(app, work, python, offline), *binds], stdin, MOST,

@@ -12,7 +12,7 @@ import time
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from appctl import disk, fetch, interpreter, lock, releases, sandbox, tree
+from appctl import disk, fetch, interpreter, lock, releases, sandbox, talk, tree, wheels
 from appctl.app import App
 from appctl.asking import read_request, seconds
 from appctl.interpreter import Interpreter
@@ -21,14 +21,25 @@ from appctl.process import CtlError
 MOST = 900.0
 """Seconds that the index may take."""
 
-LIST_MAX = 16 * 1024 * 1024
-"""Bytes of a list that is kept."""
+LIST_MAX = 64 * 1024 * 1024
+"""Bytes of a list that is kept, with the wheels that belong to it."""
 
 KEPT = 20
 """Lists that are kept; the oldest go."""
 
-OLD = "For a list of years ago, gunicorn_fastapi_lock_date resolves as of a day, such as 2023-06-30"
-DATED = re.compile(r"pkg_resources|setuptools|distutils|imp\b|No solution found")
+SERVERS = re.compile(r"require (gunicorn|uvicorn|httptools)[=<>~!].* and \1[=<>~!]", re.DOTALL)
+UNSUPPORTED = (
+    "What is required of the server and what is supported (README) have nothing in common. Leave the server out of the "
+    "list, and the role adds it, or allow a supported version"
+)
+OLD = re.compile(r"No solution found|pkg_resources|distutils")
+DATED = 'For a list of years ago, gunicorn_fastapi_lock_date resolves as of a day, such as "2023-06-30"'
+
+REMEDIES = ((SERVERS, UNSUPPORTED), (OLD, DATED))
+"""What to do about uv's words; the first that fits."""
+
+SOURCE_ONLY = re.compile(r"no usable wheels|no wheels with a matching|building (from )?source")
+"""What uv says where packages without a wheel are needed."""
 
 
 class Question:
@@ -64,15 +75,24 @@ def kept(app: App, key: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(disk.read_bounded(app.locks / f"{key}.json", LIST_MAX))
-        return {"made": float(found["made"]), "lines": [str(line) for line in found["lines"]]}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {"made": float(found["made"]), **of(found)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
-def keep(app: App, key: str, made: float, lines: list[str]) -> None:
+def of(found: dict[str, Any]) -> dict[str, Any]:
+    """The list itself in a request or a file: its lines, and the wheels that belong to it. Raises as it may be odd."""
+    built = found.get("wheels", {}).items()
+    return {
+        "lines": [str(line) for line in found["lines"]],
+        "wheels": {str(file): [str(text) for text in texts] for file, texts in built},
+    }
+
+
+def keep(app: App, key: str, made: float, found: dict[str, Any]) -> None:
     """Keep a list, and forget the oldest ones. The lock is the caller's."""
     app.locks.mkdir(mode=0o755, parents=True, exist_ok=True)
-    disk.durable(app.locks / f"{key}.json", json.dumps({"made": made, "lines": lines}) + "\n")
+    disk.durable(app.locks / f"{key}.json", json.dumps({"made": made, **found}) + "\n")
     there = sorted(app.locks.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in there[KEPT:]:
         old.unlink()
@@ -88,13 +108,13 @@ def command_keep(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     asked = read_request("keep")
     key = key_of(asked)
     try:
-        made, lines = float(asked["made"]), [str(line) for line in asked["lines"]]
-    except (KeyError, TypeError, ValueError) as error:
+        made, found = float(asked["made"]), of(asked)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CtlError(f"keep: the request on standard input has no {error}") from None
     with lock.lock(app, "keeping its list of packages", arguments.lock_wait):
-        changed = kept(app, key) != {"made": made, "lines": lines}
+        changed = kept(app, key) != {"made": made, **found}
         if changed:
-            keep(app, key, made, lines)
+            keep(app, key, made, found)
     return {"changed": changed}
 
 
@@ -107,11 +127,11 @@ def command_lock(app: App, arguments: argparse.Namespace) -> dict[str, object]:
         if there and not question.relock:  # whoever had the lock has made it
             return {"changed": False, **there}
         try:
-            lines, made = resolved(app, question).splitlines(), time.time()
-            keep(app, question.key, made, lines)
+            found, made = resolved(app, question), time.time()
+            keep(app, question.key, made, found)
         except OSError as error:
             raise CtlError(disk.told(error)) from None
-    return {"changed": True, "made": made, "lines": lines}
+    return {"changed": True, "made": made, **found}
 
 
 def add_lock(command: argparse.ArgumentParser) -> None:
@@ -120,43 +140,79 @@ def add_lock(command: argparse.ArgumentParser) -> None:
     )
 
 
-def resolved(app: App, question: Question) -> str:
-    """What uv says, in the sandbox of a build. The lock is the caller's. Raises CtlError with uv's words."""
+def resolved(app: App, question: Question) -> dict[str, Any]:
+    """What uv says, in the sandbox of a build, and the wheels that it needs. The lock is the caller's."""
     python = interpreter.tried(app, question.python, [])
     fetch.clear(app)
     app.incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="lock-", dir=app.incoming))
     try:
         with disk.named(work):
-            return _asked(app, question, work, python)
+            return Resolver(app, question, work, python).resolved()
     finally:
         fetch.clear(app)
         tree.remove(work)
 
 
-def _asked(app: App, question: Question, work: Path, python: Interpreter) -> str:
-    project, here = work / "project", app.root / "project"
-    for name, text in question.files.items():
-        file = project / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    (project / question.directory).mkdir(parents=True, exist_ok=True)
-    index = question.index if question.resolves else []
-    if not (question.uv.directory / "bin/uv").exists():
-        fetch.fetch_uv(app, question.uv, question.index, work)
-    command = [question.uv.directory / "bin/uv", *question.command, f"--python={python.executable}", *index]
-    script = [
-        "set -eu",
-        f"export UV_CACHE_DIR={fetch.join(app.virtualenvs)}/.cache-$(id -u)",
-        f"cd {fetch.join(here / question.directory)}",
-        f"exec {fetch.join(*command)}",
-    ]
-    confined_by = fetch.properties(app, work, python, not question.resolves or "--no-index" in question.index)
-    code, out, err = sandbox.confined(
-        fetch.unit(app), ["/bin/sh", "-c", "\n".join(script)],
-        [*confined_by, f"BindReadOnlyPaths={project}:{here}"], "", MOST, (app.cache, fetch.TEMPORARY),
-    )  # fmt: skip
-    if code:
-        told = err.strip() or out.strip() or f"uv exited with status {code}"
-        raise CtlError(told + (f". {OLD}" if question.resolves and DATED.search(told) else ""))
-    return out
+class Resolver:
+    """uv, the project that it is asked about, and the packages that exist as source only."""
+
+    def __init__(self, app: App, question: Question, work: Path, python: Interpreter) -> None:
+        self.app, self.question, self.work, self.python = app, question, work, python
+        for name, text in question.files.items():
+            file = work / "project" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        (work / "project" / question.directory).mkdir(parents=True, exist_ok=True)
+
+    def resolved(self) -> dict[str, Any]:
+        """The lines of the list, and the wheels that belong to it. Raises CtlError with uv's words."""
+        question = self.question
+        if not (question.uv.directory / "bin/uv").exists():
+            fetch.fetch_uv(self.app, question.uv, question.index, self.work)
+        words = question.command
+        code, out, err = self.uv(words)
+        if code and SOURCE_ONLY.search(err):  # now with packages that have no wheel
+            words = [word for word in words if word != "--no-build"]
+            code, out, err = self.uv(words)
+        if code:
+            told = err.strip() or out.strip() or f"uv exited with status {code}"
+            advice = [remedy for pattern, remedy in REMEDIES if pattern.search(told)][:1]
+            raise CtlError(". ".join([told.rstrip("."), *advice]))
+        if "--no-build" in words:
+            return {"lines": out.splitlines(), "wheels": {}}
+        return self.with_wheels(out.splitlines(), words)
+
+    def with_wheels(self, lines: list[str], words: list[str]) -> dict[str, Any]:
+        """The list with wheels that were built in place of what has none."""
+        others = [word for word in words if word not in ("--generate-hashes", "--format=requirements-txt")]
+        code, out, err = self.uv([*others, "--format=pylock.toml"])
+        if code:
+            raise CtlError(err.strip() or f"uv exited with status {code}")
+        built, wheels_by_file = {}, {}
+        for source in wheels.sources(out):
+            file, digest, texts = wheels.build(
+                self.app, self.question.uv, self.question.index, self.work, self.python, source
+            )
+            talk.out(f"{source.name} {source.version} exists as source only: {file} was built of it")
+            built[source.name] = (file, digest)
+            wheels_by_file[file] = texts
+        return {"lines": wheels.listed(lines, built), "wheels": wheels_by_file}
+
+    def uv(self, words: list[str]) -> tuple[int, str, str]:
+        """Ask uv in the directory of the project."""
+        app, question, here = self.app, self.question, self.app.root / "project"
+        index = question.index if question.resolves else []
+        command = [question.uv.directory / "bin/uv", *words, f"--python={self.python.executable}", *index]
+        script = [
+            "set -eu",
+            f"export UV_CACHE_DIR={fetch.join(app.virtualenvs)}/.cache-$(id -u)",
+            f"cd {fetch.join(here / question.directory)}",
+            f"exec {fetch.join(*command)}",
+        ]
+        offline = not question.resolves or "--no-index" in question.index
+        confined_by = fetch.properties(app, self.work, self.python, offline)
+        return sandbox.confined(
+            fetch.unit(app), ["/bin/sh", "-c", "\n".join(script)],
+            [*confined_by, f"BindReadOnlyPaths={self.work / 'project'}:{here}"], "", MOST, (app.cache, fetch.TEMPORARY),
+        )  # fmt: skip

@@ -1,0 +1,152 @@
+"""Wheels of packages that exist as source only: built once, in the sandbox of a build, for all hosts of a kind."""
+
+import base64
+import hashlib
+import re
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+from appctl import disk, fetch, sandbox, tree
+from appctl.app import App
+from appctl.interpreter import Interpreter
+from appctl.packages import canonical, normalized
+from appctl.process import CtlError
+
+MOST = 1800.0
+"""Seconds that the build of one may take."""
+
+SIZE_MAX = 16 * 1024 * 1024
+"""Bytes of one."""
+
+PIECE = 12_000
+"""Bytes of it in one text of an answer, which would be cut off if it were longer."""
+
+LIMITS = ("TasksMax=512", "MemoryMax=80%")
+
+LACKING = (
+    (re.compile(r"Python\.h: No such file"), "python3-dev"),
+    (
+        re.compile(
+            r"(gcc|cc|g\+\+|c\+\+)['\" ].{0,80}(No such file|not found)|command '.*(gcc|cc|g\+\+)' failed: No such"
+        ),
+        "build-essential",
+    ),
+    (re.compile(r"pg_config"), "libpq-dev"),
+    (re.compile(r"mysql_config|mysqlclient"), "default-libmysqlclient-dev"),
+    (re.compile(r"cargo|rustc"), "cargo"),
+    (re.compile(r"ffi\.h: No such file"), "libffi-dev"),
+    (re.compile(r"libxml/\S+: No such file|xslt-config|xml2-config"), "libxslt1-dev"),
+    (re.compile(r"openssl/\S+: No such file"), "libssl-dev"),
+    (re.compile(r"pkg-config"), "pkg-config"),
+)
+"""What a build says, and the Debian package whose absence it means."""
+
+
+class Source(NamedTuple):
+    """The source of a package, as a lock has it."""
+
+    name: str
+    version: str
+    url: str
+    digest: str
+
+
+def sources(pylock: str) -> list[Source]:
+    """The packages of a lock that have no wheel. Raises CtlError for what cannot be fetched from an index."""
+    found = []
+    for package in tomllib.loads(pylock).get("packages", []):
+        name, version = str(package.get("name", "")), str(package.get("version", ""))
+        if package.get("wheels"):
+            continue
+        sdist = package.get("sdist", {})
+        url, digest = str(sdist.get("url", "")), str(sdist.get("hashes", {}).get("sha256", ""))
+        if not re.match("https?://", url) or not digest:
+            raise CtlError(
+                f"{name} has no wheel, and its source comes from no index. Build a wheel of it (uv build --wheel), and "
+                "put it into gunicorn_fastapi_wheelhouse"
+            )
+        found.append(Source(normalized(name), version, url, digest))
+    return found
+
+
+def build(
+    app: App, uv: fetch.Uv, index: list[str], work: Path, python: Interpreter, source: Source
+) -> tuple[str, str, list[str]]:
+    """Build a wheel: the name of its file, its digest, and its content in texts of base64. The lock is the caller's.
+
+    Fetched with the network and built without it, by a user that exists for as long as the unit.
+    """
+    here, kept = app.virtualenvs / "building", app.cache / "building"
+    tree.remove(kept)
+    tool, tools = uv.directory / "bin/uv", here / "tools"
+    script = Path(__file__).with_name("sdist.py")
+    quiet = (tool, "--quiet")
+    fetching = [
+        "set -eu",
+        f"export UV_CACHE_DIR={fetch.join(app.virtualenvs)}/.cache-$(id -u)",
+        fetch.join("mkdir", here),
+        fetch.join("/usr/bin/python3", "-IS", script, source.url, source.digest, here),
+        fetch.join(*quiet, "venv", "--no-project", f"--python={python.executable}", tools),
+        fetch.join(
+            *quiet, "pip", "install", f"--python={tools}", "--no-build", f"--requirements={here}/requires.txt", *index
+        ),
+    ]
+    building = [
+        "set -eu",
+        f"export HOME=/tmp UV_CACHE_DIR=/tmp/cache PATH={fetch.join(tools)}/bin:$PATH",
+        fetch.join(
+            tool, "build", "--wheel", "--no-build-isolation", "--offline", "--no-create-gitignore", "--no-config",
+            f"--python={tools}/bin/python", f"--out-dir={here}/out", here / "source",
+        ),
+    ]  # fmt: skip
+    for words, offline in ((fetching, False), (building, True)):
+        confined_by = [*fetch.properties(app, work, python, offline), *LIMITS]
+        code, out, err = sandbox.confined(
+            fetch.unit(app), ["/bin/sh", "-c", "\n".join(words)], confined_by, "", MOST, (app.cache, fetch.TEMPORARY)
+        )
+        if code:
+            raise CtlError(_why(source, err.strip() or out.strip() or f"its build exited with status {code}"))
+    tree.copy(kept / "out", work / f"wheel-{source.name}")
+    return _taken(source, work / f"wheel-{source.name}")
+
+
+def _taken(source: Source, directory: Path) -> tuple[str, str, list[str]]:
+    """What a build has left. Raises CtlError when that is not the one wheel."""
+    found = sorted(directory.glob("*.whl"))
+    parts = found[0].name.split("-") if len(found) == 1 else []
+    if len(parts) < 5 or normalized(parts[0]) != source.name or canonical(parts[1]) != canonical(source.version):
+        names = ", ".join(path.name for path in found) or "no wheel"
+        raise CtlError(f"the build of {source.name} {source.version} has left {names}, and not a wheel of it")
+    content = disk.read_bounded(found[0], SIZE_MAX + 1)
+    if len(content) > SIZE_MAX:
+        raise CtlError(f"{found[0].name} has more than {SIZE_MAX // 2**20} MB. Put it into gunicorn_fastapi_wheelhouse")
+    texts = [base64.b64encode(content[i : i + PIECE]).decode() for i in range(0, len(content), PIECE)]
+    return found[0].name, hashlib.sha256(content).hexdigest(), texts
+
+
+def _why(source: Source, told: str) -> str:
+    """Why a package was not built, and which Debian packages that probably lacks."""
+    lacking = [package for pattern, package in LACKING if pattern.search(told)]
+    if lacking:
+        said = f"The build probably lacks {', '.join(lacking)}: name what it needs in gunicorn_fastapi_packages"
+    else:
+        said = "Allow a version of it that has a wheel, or put a wheel into gunicorn_fastapi_wheelhouse"
+    return f"{source.name} {source.version} exists as source only, and was not built: {told.rstrip('.')}. {said}"
+
+
+def listed(lines: list[str], built: dict[str, tuple[str, str]]) -> list[str]:
+    """A list with wheels of the release in place of the sources; `built` has file and digest of each by its name."""
+    said: list[str] = []
+    skipping = False
+    for line in lines:
+        match = re.match(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==([^\s;\\]+)([^\\]*)", line)
+        if match:
+            skipping = normalized(match[1]) in built
+            if skipping:
+                file, digest = built[normalized(match[1])]
+                marker = match[3].strip()
+                said.append(f"./wheels/{file}{f' {marker}' if marker else ''} --hash=sha256:{digest}")
+        if not (skipping and (match or line.startswith(" "))):
+            said.append(line)
+    return said

@@ -1,0 +1,190 @@
+"""Packages that exist as source only: fetched with the network, built without it, and taken as one wheel."""
+
+import base64
+import hashlib
+import io
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from appctl import fetch, sandbox, sdist, wheels
+from appctl.interpreter import Interpreter
+from appctl.process import CtlError
+from appctl.wheels import Source
+from ctl_host import Host
+
+DOCOPT = Source("docopt", "0.6.2", "https://example.org/docopt-0.6.2.tar.gz", "1" * 64)
+WHEEL = "docopt-0.6.2-py3-none-any.whl"
+PYTHON = Interpreter("3.13.5", "/usr/bin/python3.13")
+UV = fetch.Uv("0.9.0", "")
+
+
+class Builds:
+    """The units that build: what they were, and what the last one leaves."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.units: list[tuple[str, str, list[str]]] = []
+        self.leaves = {WHEEL: b"content"}
+        self.fails: dict[int, str] = {}
+
+    def confined(self, unit: str, command: list[str], properties: list[str], *_: Any) -> tuple[int, str, str]:
+        self.units.append((unit, command[2], properties))
+        if told := self.fails.get(len(self.units)):
+            return 1, "", told
+        if len(self.units) == 2:
+            (self.host.cache / "building/out").mkdir(parents=True)
+            for name, content in self.leaves.items():
+                (self.host.cache / "building/out" / name).write_bytes(content)
+        return 0, "", ""
+
+
+@pytest.fixture
+def builds(host: Host, monkeypatch: pytest.MonkeyPatch) -> Builds:
+    builds = Builds(host)
+    monkeypatch.setattr(sandbox, "confined", builds.confined)
+    return builds
+
+
+def build(host: Host, tmp_path: Path) -> tuple[str, str, list[str]]:
+    work = tmp_path / "work"
+    work.mkdir()
+    return wheels.build(host, UV, ["--index-url", "https://example.org/simple"], work, PYTHON, DOCOPT)
+
+
+def test_a_package_is_fetched_with_the_network_and_built_without(host: Host, builds: Builds, tmp_path: Path) -> None:
+    builds.leaves = {WHEEL: b"x" * 30_000}
+    file, digest, texts = build(host, tmp_path)
+    assert (file, digest) == (WHEEL, hashlib.sha256(b"x" * 30_000).hexdigest())
+    assert b"".join(map(base64.b64decode, texts)) == b"x" * 30_000
+    assert max(map(len, texts)) <= 16_000
+    (first, fetching, open_), (second, building, closed) = builds.units
+    assert first == second == fetch.unit(host)
+    assert set(sandbox.CONFINED) <= set(open_)
+    assert set(sandbox.CONFINED) <= set(closed)
+    assert "PrivateNetwork=no" in open_
+    assert "PrivateNetwork=yes" in closed
+    assert set(wheels.LIMITS) <= set(closed)
+    assert f"{DOCOPT.url} {DOCOPT.digest} {host.virtualenvs}/building" in fetching
+    assert "--no-build" in fetching
+    assert {"--offline", "--no-build-isolation"} <= set(building.split())
+
+
+@pytest.mark.parametrize(
+    ("leaves", "reason"),
+    [
+        ({}, "has left no wheel"),
+        ({WHEEL: b"", "other-1-py3-none-any.whl": b""}, "has left docopt-0.6.2-py3-none-any.whl, other-1"),
+        ({"other-0.6.2-py3-none-any.whl": b""}, "has left other-0.6.2"),
+        ({"docopt-0.6.3-py3-none-any.whl": b""}, "has left docopt-0.6.3"),
+        ({WHEEL: b"x" * (wheels.SIZE_MAX + 1)}, "has more than 16 MB"),
+    ],
+)
+def test_what_is_not_its_wheel_is_refused(
+    host: Host, builds: Builds, tmp_path: Path, leaves: dict[str, bytes], reason: str
+) -> None:
+    builds.leaves = leaves
+    with pytest.raises(CtlError, match=reason):
+        build(host, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("at", "told", "advice"),
+    [
+        (1, "cannot be fetched: URLError", "Allow a version of it that has a wheel"),
+        (2, "x.c:1: fatal error: Python.h: No such file or directory", "lacks python3-dev: name"),
+        (2, "error: command 'gcc' failed: No such file or directory", "lacks build-essential: name"),
+        (2, "Error: pg_config executable not found.", "lacks libpq-dev: name"),
+        (2, "Package libffi was not found: ffi.h: No such file; pg_config", "lacks libpq-dev, libffi-dev: name"),
+    ],
+)
+def test_what_a_build_lacks_is_named(
+    host: Host, builds: Builds, tmp_path: Path, at: int, told: str, advice: str
+) -> None:
+    builds.fails = {at: told}
+    with pytest.raises(CtlError) as failure:
+        build(host, tmp_path)
+    assert str(failure.value).startswith(f"docopt 0.6.2 exists as source only, and was not built: {told.rstrip('.')}. ")
+    assert advice in str(failure.value)
+    assert len(builds.units) == at
+
+
+def test_only_what_has_no_wheel_is_built() -> None:
+    text = '[[packages]]\nname = "A_b"\nversion = "1"\nwheels = [{}]\n'
+    sourced = '[[packages]]\nname = "Doc.opt"\nversion = "1"\nsdist = {url = "https://a/b", hashes = {sha256 = "11"}}\n'
+    assert wheels.sources(text + sourced) == [Source("doc-opt", "1", "https://a/b", "11")]
+    for elsewhere in ('vcs = {url = "https://a"}', 'directory = {path = "."}', 'sdist = {path = "x.tar.gz"}'):
+        with pytest.raises(CtlError, match="c has no wheel, and its source comes from no index"):
+            wheels.sources(f'[[packages]]\nname = "c"\n{elsewhere}\n')
+
+
+def test_wheels_take_the_place_of_sources() -> None:
+    lines = [
+        "doc_opt[x]==1.0 \\",
+        "    --hash=sha256:00 \\",
+        "    --hash=sha256:01",
+        "six==1 \\",
+        "    --hash=sha256:02",
+    ]
+    assert wheels.listed(lines, {"doc-opt": ("w.whl", "ff")}) == ["./wheels/w.whl --hash=sha256:ff", *lines[3:]]
+    assert wheels.listed(lines, {}) == lines
+
+
+def archive(tmp_path: Path, files: dict[str, str], kind: str = "tar") -> tuple[str, str]:
+    """An archive of a source: its address and digest."""
+    path = tmp_path / f"x.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as whole:
+            for name, text in files.items():
+                whole.writestr(name, text)
+    else:
+        with tarfile.open(path, "w:gz") as tar:
+            for name, text in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(text)
+                tar.addfile(info, io.BytesIO(text.encode()))
+    return path.as_uri(), hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+@pytest.mark.parametrize(
+    ("files", "requires"),
+    [
+        ({"x-1/pyproject.toml": '[build-system]\nrequires = ["hatchling", "x>1"]\n'}, "hatchling\nx>1\n"),
+        ({"x-1/setup.py": ""}, "setuptools >= 40.8.0\n"),
+        ({"x-1/pyproject.toml": "[project]\n"}, "setuptools >= 40.8.0\n"),
+    ],
+)
+def test_a_source_is_unpacked_and_executed_by_nobody(
+    tmp_path: Path, kind: str, files: dict[str, str], requires: str
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    sdist.main(*archive(tmp_path, files, kind), here)
+    assert (here / "requires.txt").read_text() == requires
+    assert {path.name for path in (here / "source").iterdir()} == {name.partition("/")[2] for name in files}
+
+
+@pytest.mark.parametrize(
+    ("files", "digest", "reason"),
+    [
+        ({"x/a": ""}, "0" * 64, "has the sha256 .*, and the list has 0000"),
+        ({"../a": ""}, "", "cannot be fetched: OutsideDestinationError"),
+        ({"x/pyproject.toml": "["}, "", "cannot be fetched: TOMLDecodeError"),
+    ],
+)
+def test_an_odd_source_is_refused(tmp_path: Path, files: dict[str, str], digest: str, reason: str) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    url, right = archive(tmp_path, files)
+    program = [sys.executable, "-IS", sdist.__file__, url, digest or right, str(here)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert re.search(reason, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "a").exists()
