@@ -22,6 +22,8 @@ MEANT: dict[str, list[object]] = {
     "app_path": [""],
     "app_version": [""],
     "app_module": [""],
+    "build_command": ["", " x", "x ", "x\n", "a\x1bb"],
+    "env_file": [""],
     "requirements": [""],
     "lock_date": [""],
     "lock_file": [""],

@@ -55,12 +55,13 @@ def lines(path: str) -> Iterator[tuple[int, str, str]]:
     try:
         with place.open(encoding="utf-8-sig") as file:
             bindings = list(library("parser").parse_stream(file))
-    except OSError as error:
-        raise InputError(
-            f"{FILE}: {visible(path)} cannot be read on the controller: {error.strerror}. Give the path of a .env file."
-        ) from None
     except UnicodeDecodeError:
         raise InputError(f"{FILE}: {visible(path)} is not UTF-8. Write it so.") from None
+    except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(
+            f"{FILE}: {visible(path)} cannot be read on the controller: {why}. Give the path of a .env file."
+        ) from None
     for binding in bindings:
         if binding.error:
             raise InputError(
