@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from appctl import background, backoff, build, fetch, lock, ours, prune, runs, stop
+from appctl import background, backoff, build, fetch, lock, ours, prune, runs, stop, tasks
 from appctl.app import CANDIDATE, IMPORT, INSTANCES, MAIN, RELEASE, RUN, App
-from gunicorn_fastapi import crashes, endings, server
+from gunicorn_fastapi import crashes, doing, endings, last_words, server
 from gunicorn_fastapi_controller import addresses, checks
 from jinja2 import Environment
 
@@ -55,6 +55,13 @@ def test_scenarios_know_the_modules_of_the_control_command() -> None:
             known = importlib.import_module(f"appctl.{name}")
             for used in re.findall(rf"\b{name}\.(\w+)", text):
                 assert hasattr(known, used), f"{path}: {name}.{used}"
+
+
+def test_the_control_command_knows_what_a_worker_notes() -> None:
+    for name in ("STACKS", "TASKS", "STACKS_FILE", "TASKS_FILE"):
+        assert getattr(tasks, name) == getattr(doing, name)
+    for name in ("TABLE", "SLOTS", "SIZE", "FREE", "RUNNING", "BEGUN"):
+        assert getattr(tasks, name) == getattr(last_words, name)
 
 
 def test_playbook_and_control_command_have_the_same_paths() -> None:

@@ -40,7 +40,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-READS = frozenset({"status", "list", "history", "logs", "packages", "settled", "resolve", "locked"})
+READS = frozenset({"status", "list", "history", "logs", "tasks", "packages", "settled", "resolve", "locked"})
 
 
 def main() -> None:

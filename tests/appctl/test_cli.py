@@ -116,6 +116,7 @@ WORDS: dict[str, list[str]] = {
     "shell": [],
     "runs": [],
     "ran": ["0123abcd"],
+    "tasks": [],
     "maintenance": [],
     "pause": ["--end"],
     "prune": [],
@@ -137,7 +138,7 @@ WORDS: dict[str, list[str]] = {
 """What is given to each command, in a host whose systemd says nothing."""
 
 FAIL_THERE = {
-    "build", "lock", "locked", "keep", "resolve", "edge", "surround", "probe", "execute", "uninstall",
+    "tasks", "build", "lock", "locked", "keep", "resolve", "edge", "surround", "probe", "execute", "uninstall",
     "release-command", "run", "shell",
 }  # fmt: skip
 """They have no request, no process, nothing that could be started, or no record of what is theirs."""

@@ -39,6 +39,7 @@ COMMANDS = {
     "run": Command("oneoff", "command_run", "add_run"),
     "shell": Command("oneoff", "command_shell", "add_shell"),
     "runs": Command("runs", "command_runs"),
+    "tasks": Command("tasks", "command_tasks"),
     "maintenance": Command("closing", "command_maintenance", "add_maintenance"),
     "pause": Command("closing", "command_pause", "add_pause"),
     "prune": Command("prune", "command_prune", "add_prune"),

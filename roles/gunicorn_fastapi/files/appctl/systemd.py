@@ -77,7 +77,7 @@ class Process:
         """Whether it has ended, waited for or not."""
         return bool(select.select([self.descriptor], [], [], 0)[0])
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.descriptor, number)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from gunicorn_fastapi.doing import memory
 from gunicorn_fastapi.log import leaving
 from gunicorn_fastapi.log.request import Request, current
 from gunicorn_fastapi.log.words import USUAL, cut
@@ -24,6 +25,9 @@ SLOTS = 1024
 
 SIZE = 1024
 """Bytes that there are for each."""
+
+TABLE = "gunicorn_fastapi-requests"
+"""The beginning of the table's name."""
 
 FREE, RUNNING, BEGUN = range(3)
 """The first byte of a slot: whether there is a request, and whether its response has begun."""
@@ -62,12 +66,16 @@ class Held:
 
 class LastWords:
     """Made by gunicorn before the worker, for both. ``timeout``: seconds after which gunicorn gives a worker up; 0 is
-    never. ``directory``: where a file is made that has no name."""
+    never. ``directory``: where a file is made that has no name. ``number``: of the worker; a later one has a higher
+    number, by which "NAMEctl tasks" tells its table from those of others that it has, too."""
 
-    def __init__(self, timeout: float, directory: str | None = None) -> None:
+    def __init__(self, timeout: float, directory: str | None = None, number: int = 0) -> None:
         self.timeout = timeout
         self._stacks = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 (close() does)
-        self._table = mmap.mmap(-1, SLOTS * SIZE)
+        descriptor = memory(f"{TABLE}-{number}")
+        os.ftruncate(descriptor, SLOTS * SIZE)
+        self._table = mmap.mmap(descriptor, SLOTS * SIZE)
+        os.close(descriptor)
         self._free = list(range((SLOTS - 1) * SIZE, -1, -SIZE))
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ Keep gunicorn's ``keepalive`` at or below ``drain_timeout``: then a stop closes 
 earlier than its own keep-alive timer would have.
 """
 
+import asyncio
 import functools
 import logging
 import resource
@@ -21,6 +22,7 @@ from typing import Any
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from gunicorn_fastapi import endings, peers, trial, upstream
+from gunicorn_fastapi.doing import Doing
 from gunicorn_fastapi.guard import Guard
 from gunicorn_fastapi.last_words import LastWords
 from gunicorn_fastapi.log import Kept, RequestContext
@@ -65,7 +67,7 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         # gunicorn makes the worker before it forks, so both have this.
-        self.last_words = LastWords(self.cfg.timeout, self.cfg.worker_tmp_dir)
+        self.last_words = LastWords(self.cfg.timeout, self.cfg.worker_tmp_dir, self.age)
 
     def notify(self) -> None:
         """Tell gunicorn that the worker is alive."""
@@ -77,6 +79,8 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         super().init_signals()
         for number in (signal.SIGHUP, signal.SIGUSR2):
             signal.signal(number, lambda *_: None)
+        self.doing = Doing()
+        self.doing.listen()
 
     def load_wsgi(self) -> None:
         """Load the application, whatever it does to the loggers of the server. One that exits meanwhile has failed."""
@@ -97,6 +101,7 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
 
         As the parent's, whose server class is fixed.
         """
+        self.doing.loop = asyncio.get_running_loop()
         self.config.app = self.wsgi
         if not self.config.forwarded_allow_ips:
             self.config.proxy_headers = False  # it would read each client's address to find that nobody is trusted
