@@ -132,6 +132,12 @@ def test_a_build_without_an_end_is_ended(controller: Controller) -> None:
         controller.built("echo begun; sleep 1000", timeout=1)
 
 
+def test_a_build_that_fills_the_disk_is_ended(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "ROOM", 2**60)
+    with pytest.raises(InputError, match=r"was ended, because it has left less than .* MB where .*builds is"):
+        controller.built("sleep 1000")
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -6,14 +6,22 @@ import contextlib
 import ctypes
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 PIECE = 65536
+ROOM = 256 * 1024 * 1024
+"""Bytes that a program has to leave free where it writes."""
+
 SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER: who loses their parent become children of this process."""
+
+
+class FullError(Exception):
+    """A program that was ended because it had filled the disk."""
 
 
 def children() -> set[int]:
@@ -29,7 +37,7 @@ def children() -> set[int]:
 def run(command: str, directory: Path, environment: dict[str, str], timeout: float) -> tuple[int | None, str]:
     """Run a shell's command to its end: its status, None when it was not over in time, and the end of its output.
 
-    Nothing that it has started goes on, also not what has left its group.
+    Nothing that it has started goes on, also not what has left its group. Raises FullError when it fills the disk.
     """
     with contextlib.suppress(OSError, AttributeError):  # only on Linux
         ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
@@ -38,35 +46,33 @@ def run(command: str, directory: Path, environment: dict[str, str], timeout: flo
         ["/bin/sh", "-c", command], cwd=directory, env=environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
-    try:
-        with process:
-            said = read(process, time.monotonic() + timeout)
+    with process:  # which waits for it
+        try:
+            said = read(process, time.monotonic() + timeout, directory)
             status = process.poll()
+        finally:
             end(process, before)
-    except BaseException:
-        end(process, before)
-        raise
     return status, said.decode(errors="replace")
 
 
-def read(process: subprocess.Popen[bytes], until: float) -> bytes:
-    """The end of what a program prints until it is over, or the time is."""
+def read(process: subprocess.Popen[bytes], until: float, directory: Path) -> bytes:
+    """The end of what a program prints until it is over, or the time or the room is."""
     said = b""
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while time.monotonic() < until:
             over = process.poll() is not None
+            if shutil.disk_usage(directory).free < ROOM:
+                raise FullError
             # What it has left behind may have the pipe open for ever.
-            ready = selector.select(0 if over else min(0.5, max(0.0, until - time.monotonic())))
+            ready = selector.select(0 if over else min(0.2, max(0.0, until - time.monotonic())))
             piece = os.read(process.stdout.fileno(), PIECE) if ready else b""
             said = (said + piece)[-PIECE:]
             if over and not piece:
                 break
             if ready and not piece:  # it has closed its output
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(max(0.0, until - time.monotonic()))
-                break
+                selector.unregister(process.stdout)
     return said
 
 

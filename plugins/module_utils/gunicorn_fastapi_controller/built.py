@@ -118,7 +118,13 @@ def execute(build: Build, copy: Path) -> float:
     variables = {name: os.environ[name] for name in INHERITED if name in os.environ}
     given = {name: value(item) for name, item in build.environment.items() if item is not None}
     begin = time.monotonic()
-    status, said = bounded.run(build.command, copy, variables | given, build.timeout)
+    try:
+        status, said = bounded.run(build.command, copy, variables | given, build.timeout)
+    except bounded.FullError:
+        raise InputError(
+            f"{VARIABLE}: the build was ended, because it has left less than {bounded.ROOM // 2**20} MB where "
+            f"{copy.parent.parent} is. Nothing has changed on any host. Make room there, or have it write less."
+        ) from None
     took = time.monotonic() - begin
     if status == 0:
         return took
