@@ -97,6 +97,15 @@ def test_what_is_there_is_left_alone(top: Path) -> None:
     assert (top / WRITTEN[1]).read_text() == "mine: true\n"
 
 
+def test_a_project_of_poetry_is_described_by_poetry(tmp_path: Path) -> None:
+    poetry = "[tool.poetry]\nname = 'till'\n[tool.poetry.dependencies]\npython = '^3.12'\nfastapi = '*'\n"
+    (tmp_path / "pyproject.toml").write_text(poetry)
+    (tmp_path / "main.py").write_text("from fastapi import FastAPI\napp = FastAPI()\n")
+    found = project.read(tmp_path)
+    assert found.name == "till"
+    assert any("fits ^3.12" in text for text in found.unknown)
+
+
 def test_several_applications_are_left_to_whoever_knows(tmp_path: Path) -> None:
     for name in ("main.py", "api.py"):
         (tmp_path / name).write_text("from fastapi import FastAPI\napp = FastAPI()\n")

@@ -20,7 +20,8 @@ PLACES = ("", "backend", "api", "server", "service", "app", "src")
 SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__", "tests", "test", "site-packages", "deploy"}
 FILES_MAX, SIZE_MAX = 2000, 1024 * 1024
 SECRET = re.compile(
-    r"(SECRET|TOKEN|PASSWORD|PASSWD|KEY|DSN|CREDENTIAL|PRIVATE|SALT)|^DATABASE_UR[IL]$|_DATABASE_UR[IL]$"
+    "SECRET|TOKEN|PASSWORD|PASSWD|KEY|DSN|CREDENTIAL|PRIVATE|SALT"
+    "|(DATABASE|DB|MONGO|MONGODB|POSTGRES|POSTGRESQL|MYSQL|REDIS|AMQP|RABBITMQ|BROKER|SMTP)_?UR[IL]$"
 )
 HEALTH = re.compile(r"/(?:[\w/.-]*/)?(?:healthz?|health-?check|livez?|liveness|readyz?|ready|ping|status|up)/?")
 SYSTEM = {
@@ -62,7 +63,7 @@ class Project:
     @property
     def name(self) -> str:
         """A name for units and directories, after the project's own."""
-        given = str(pyproject(self.application).get("project", {}).get("name", ""))
+        given = str(described(self.application).get("name", ""))
         if given.lower() in ("", "app", *PLACES):  # which says nothing
             given = self.top.resolve().name
         name = re.sub("[^a-z0-9]+", "_", given.lower()).strip("_")[:31]
@@ -76,6 +77,15 @@ def pyproject(directory: Path) -> dict[str, Any]:
         return tomllib.loads((directory / "pyproject.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+
+
+def described(directory: Path) -> dict[str, Any]:
+    """What a pyproject.toml says of the project, also that of poetry."""
+    whole = pyproject(directory)
+    if "project" in whole:
+        return dict(whole["project"])
+    poetry = whole.get("tool", {}).get("poetry", {})
+    return {"name": poetry.get("name", ""), "requires-python": poetry.get("dependencies", {}).get("python", "")}
 
 
 def read(top: Path) -> Project:
@@ -206,7 +216,7 @@ def find_packages(project: Project) -> None:
         lists.find(project.top.resolve(), project.application.resolve(), "")
     except InputError as error:
         project.unknown.append(f"its packages: {error}")
-    needs = pyproject(project.application).get("project", {}).get("requires-python", "")
+    needs = described(project.application).get("requires-python", "")
     if needs:
         project.unknown.append(
             f"whether the host has a Python that fits {needs}: Debian 12 has 3.11, Debian 13 has 3.13. Name another by "
@@ -217,7 +227,10 @@ def find_packages(project: Project) -> None:
 def find_others(project: Project) -> None:
     """What is beside the application, and may have to run, too."""
     if list(project.application.glob("**/alembic.ini")):
-        project.unknown.append("whether a deploy migrates the database: it has alembic.ini. Run it as you do today.")
+        project.unknown.append(
+            "whether a deploy migrates the database: it has alembic.ini. If so, "
+            'gunicorn_fastapi_release_command: "alembic upgrade head".'
+        )
     for path in sorted(project.top.glob("*/package.json")) + sorted(project.top.glob("package.json")):
         if '"build"' in path.read_text(encoding="utf-8", errors="replace"):
             here = path.parent.relative_to(project.top)
