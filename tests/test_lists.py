@@ -42,6 +42,13 @@ HASHED, OPEN = f"six==1 {HASH}\n", "six\n"
         ),
         ({"requirements.txt": OPEN, "requirements.in": OPEN}, "", "requirements.txt", "compile"),
         ({"requirements.in": OPEN, "pyproject.toml": PROJECT}, "", "requirements.in", "compile"),
+        (
+            {"requirements.txt": "# none: the role has all\n-i https://example.com/simple\n"},
+            "",
+            "requirements.txt",
+            "list",
+        ),
+        ({"requirements.txt": "-r base.txt\n"}, "", "requirements.txt", "compile"),
         ({"pdm.lock": "", "requirements.txt": HASHED}, "", "pdm.lock", "pins"),
         ({"poetry.lock": "", "pdm.lock": ""}, "", "poetry.lock", "pins"),
         ({"uv.lock": "", "poetry.lock": ""}, "", "uv.lock", "uv"),

@@ -24,6 +24,7 @@ FILES_MAX, SIZE_MAX = 500, 16 * 1024 * 1024
 KEY_DIGITS = 40
 
 INDEX = re.compile(r"(?:-i|-f|--index-url|--extra-index-url|--find-links|--no-index)(?=[= ]|$)")
+INCLUDES = re.compile(r"(?m)^[ \t]*(-r|-e|--requirement|--editable)")
 INCLUDED = re.compile(r"(?:-r|-c|--requirement|--constraint)[= ]?(\S+)")
 ITSELF = re.compile(r"(?:-e|--editable)?[= ]?(?:\.|file:\.)(?:\[[^]]*\])?/?")
 COMPILE = ("pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate", "--no-build")
@@ -110,7 +111,8 @@ def kind(path: Path) -> str:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return "list"  # whose reader says why
-    return "list" if "--hash" in text or not text.strip() else "compile"
+    asks = re.search(r"(?m)^[ \t]*[^\s#-]", text) or INCLUDES.search(text)
+    return "compile" if asks and "--hash" not in text else "list"
 
 
 def asks_for_packages(path: Path) -> bool:
