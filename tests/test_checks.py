@@ -44,7 +44,7 @@ def test_each_check_has_a_case_that_it_refuses() -> None:
         worker_class="sync", python="3.13", log_quiet=["readyz"], health_path="healthz", health_host="a b", workers=0,
         checks=[{}],
         bind=["localhost:http", "0.0.0.0:443"], domains=["Shop"], tls="files", acme_directory="ca",
-        acme_email="me", acme_root="/nowhere", hsts=-1,
+        acme_email="me", acme_root="/nowhere", hsts=-1, static={"x": "y"}, static_fallback="../x",
         socket_mode="rw", socket_user="www data", socket_group="",
         environment={"MY-KEY": "x"}, credentials={"../key": "x"},
         build_command=" ", build_environment={"A-B": ""}, build_timeout=0,

@@ -119,3 +119,14 @@ def test_the_edge_is_believed_about_clients(given: str, right: bool) -> None:
 )  # fmt: skip
 def test_other_values(variable: str, value: object) -> None:
     assert len(problems(**{variable: value})) == 1
+
+
+def test_static_files_are_in_the_source() -> None:
+    assert problems(domains=["a.test"], static={"/static": "static", "/": "front/dist"}) == []
+    assert problems(domains=["a.test"], static_fallback="front/dist/index.html") == []
+    for prefix in ("static", "/static/", "//", "/../x", "/a b", "/.x", "/*"):
+        assert "is not a path of the application" in problems(domains=["a.test"], static={prefix: "static"})[0]
+    for source in ("/srv", "../x", "a/../b", "", "a/", "a*", 5):
+        assert "is not a directory of the source" in problems(domains=["a.test"], static={"/static": source})[0]
+    for values in ({"static": {"/static": "static"}}, {"static_fallback": "index.html"}):
+        assert "Caddy serves it, which takes gunicorn_fastapi_domains" in problems(**values)[0]

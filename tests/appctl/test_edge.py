@@ -62,7 +62,9 @@ class Host:
         root = self.base / "var/lib/gunicorn_fastapi/edge"
         found = {}
         for path in sorted(root.rglob("*")):
-            if path.is_symlink():
+            if path.name == "public":
+                assert str(path.readlink()) == str(self.base / "opt" / path.parent.name / "public")
+            elif path.is_symlink():
                 found[str(path.relative_to(root))] = str(path.readlink())
             elif path.is_file() and path.name != "edge.json":
                 found[str(path.relative_to(root))] = ""
@@ -203,3 +205,17 @@ def test_the_status_says_what_there_is() -> None:
     ]
     assert edge.words(None) == []
     assert "HTTP alone" in edge.words({"tls": "off", "caddy": "", "domains": rows})[1]
+
+
+def test_why_a_certificate_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [
+        {"level": "error", "logger": "tls.obtain", "identifier": "a.test", "error": "first"},
+        {"level": "error", "logger": "tls.obtain", "identifier": "a.test", "error": "no A record"},
+        {"level": "error", "logger": "tls.obtain", "identifier": "b.test", "error": "another's"},
+        {"level": "error", "logger": "tls.handshake", "sni": "a.test", "error": "got HTTP 204"},
+        {"level": "info", "identifier": "a.test", "error": "no matter"},
+    ]
+    text = "\n".join(["Started caddy.service for a.test", "[]", *map(json.dumps, records)])
+    monkeypatch.setattr(certificates, "run", lambda *_, **__: text)
+    assert certificates.why_not("a.test", 0) == "no A record"
+    assert certificates.why_not("c.test", 0) == ""

@@ -297,6 +297,8 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     domains.bind,
     domains.forwarded_allow_ips,
     domains.hsts,
+    domains.static,
+    domains.static_fallback,
     addresses.socket_mode,
     addresses.owner("gunicorn_fastapi_socket_user"),
     addresses.owner("gunicorn_fastapi_socket_group"),

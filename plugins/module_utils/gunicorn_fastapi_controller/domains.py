@@ -149,3 +149,40 @@ def forwarded_allow_ips(inputs: Inputs) -> str:
 def hsts(inputs: Inputs) -> str:
     value = inputs["gunicorn_fastapi_hsts"]
     return "" if value >= 0 else f"gunicorn_fastapi_hsts: {value} must not be negative. 0 says nothing to browsers."
+
+
+def inside_the_source(path: object) -> bool:
+    """Whether it is a plain path below the source's directory."""
+    return isinstance(path, str) and matches(r"[\w.@~+-]+(/[\w.@~+-]+)*", path) and ".." not in path.split("/")
+
+
+def static(inputs: Inputs) -> str:
+    for prefix, source in inputs["gunicorn_fastapi_static"].items():
+        if not matches(r"/|(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", prefix):
+            return (
+                f"gunicorn_fastapi_static: {shown(prefix)} is not a path of the application. Give one that begins with "
+                "a slash and ends without one, such as /static."
+            )
+        if not inside_the_source(source):
+            return (
+                f"gunicorn_fastapi_static: {shown(source)} is not a directory of the source. Give its path in the "
+                "source, such as static or front/dist."
+            )
+    if inputs["gunicorn_fastapi_static"] and not inputs["gunicorn_fastapi_domains"]:
+        return "gunicorn_fastapi_static: Caddy serves it, which takes gunicorn_fastapi_domains. Set that, or remove it."
+    return ""
+
+
+def static_fallback(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_static_fallback"]
+    if value and not inside_the_source(value):
+        return (
+            f"gunicorn_fastapi_static_fallback: {shown(value)} is not a file of the source. Give its path in the "
+            "source, such as dist/index.html."
+        )
+    if value and not inputs["gunicorn_fastapi_domains"]:
+        return (
+            "gunicorn_fastapi_static_fallback: Caddy serves it, which takes gunicorn_fastapi_domains. "
+            "Set that, or remove it."
+        )
+    return ""

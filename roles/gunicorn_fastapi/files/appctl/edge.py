@@ -127,6 +127,7 @@ def apply(edge: Edge, asked: dict[str, Any]) -> tuple[bool, bool]:
     if asked["hsts"]:
         mark(edge.own / "hsts" / asked["hsts"], True)
     changed |= point(edge.own / "app.sock", asked["socket"])
+    point(edge.own / "public", str(edge.app.root / "public"))
     scheme = edge.schemes["http" if tls == "off" else "https"]
     links = {scheme / name_of(domain) for domain in asked["domains"]}
     for link in links:

@@ -19,6 +19,7 @@ from appctl import (
     maintenance,
     origin,
     releases,
+    static,
     systemd,
     talk,
     watch,
@@ -39,6 +40,7 @@ PROVED = 3600.0
 def preflight(app: App, release: str, kind: str = PREFLIGHT) -> None:
     """Boot the release where no client can reach it, or only load it. Raises CtlError when it does not work."""
     try:
+        static.publish(app, release)
         with instance(app, release, kind) as took:
             if kind == IMPORT:
                 talk.say(app, f"release {short(release)}: can be imported ({took})", release)
@@ -138,6 +140,7 @@ def switch(app: App, release: str, replacement: Replacement, change: Change) -> 
             ) from failure
         raise CtlError(f"{told} on it and serves {short(releases.current(app))} again: {words}") from failure
     releases.point(app)
+    static.point(app)
     return took
 
 
@@ -163,6 +166,7 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
                 )
             if not is_proved(app, release):
                 preflight(app, release)
+            static.offer(app, release)
             # In maintenance nobody is kept waiting by a restart.
             alone = stops_first(app, release) or bool(behind.state(app))
             if systemd.active(app.socket) and change.beside and not alone:
@@ -178,6 +182,7 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
     except BaseException as failure:
         text = disk.told(failure) if isinstance(failure, OSError) else str(failure)
         why = visible((text or type(failure).__name__).split("\n", 1)[0])
+        static.withdraw(app)
         raise
     finally:
         record(app, before, release, outcome, why, time.monotonic() - begin)
@@ -249,6 +254,7 @@ def settle(app: App) -> None:
     # After a loss of power this may be all that is left to do.
     if not releases.is_pointed(app):
         releases.point(app)
+    static.point(app)
     if active_by_history(app) != current:
         record(app, active_by_history(app), current, "done", "after an interruption", None)
 

@@ -28,6 +28,7 @@ MADE = (
     "released.jsonl",
     "runs.jsonl",
     "current",
+    "public",
 )
 """What is in /opt/NAME. Where that is a link, other things may be in its target."""
 

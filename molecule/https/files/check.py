@@ -1,0 +1,305 @@
+"""What clients get through the edge, and that no change of an application costs them a request. Runs as root."""
+
+import collections
+import http.client
+import json
+import re
+import socket
+import ssl
+import subprocess
+import threading
+from pathlib import Path
+from typing import Self
+
+from checks import attempt, expect, run, wait_for
+
+STATE = Path("/var/lib/fastapi")
+ONE, TWO = json.loads(Path("ids.json").read_text())
+AUTHORITY = "/var/lib/gunicorn_fastapi/edge/authority/ca.pem"
+UNVERIFIED = ssl.create_default_context()
+UNVERIFIED.check_hostname, UNVERIFIED.verify_mode = False, ssl.CERT_NONE
+
+
+def curl(*arguments: str, url: str = "https://shop.test/") -> str:
+    """What curl prints."""
+    return run("curl", "--silent", "--show-error", "--insecure", "--max-time", "20", *arguments, url)
+
+
+def status(*arguments: str, url: str = "https://shop.test/") -> str:
+    """The status and the version of HTTP."""
+    return curl("--output", "/dev/null", "--write-out", "%{http_code} %{http_version}", *arguments, url=url)
+
+
+def issuer(name: str) -> str:
+    """Who has signed what a name is served with."""
+    with (
+        socket.create_connection(("127.0.0.1", 443), 20) as plain,
+        UNVERIFIED.wrap_socket(plain, server_hostname=name) as tls,
+    ):
+        pem = ssl.DER_cert_to_PEM_cert(tls.getpeercert(binary_form=True) or b"")
+    return subprocess.run(
+        ["openssl", "x509", "-noout", "-issuer"], input=pem, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def edge() -> tuple[str, int]:
+    """Which Caddy that is, and how often it has read its configuration."""
+    invocation = run("systemctl", "show", "--property=InvocationID", "--value", "caddy").strip()
+    lines = run("journalctl", f"_SYSTEMD_INVOCATION_ID={invocation}", "--output=cat")
+    return invocation, len(re.findall("Reload|load complete|serving initial|config is unchanged", lines))
+
+
+def certificates_were_there_before_any_client() -> None:
+    said = run("fastapictl", "status")
+    expect(re.search(r"domain    shop\.test: acme, by Pebble Intermediate CA \w+, \d+ days left", said), "ACME's", said)
+    expect("caddy is active" in said, "the state of the edge", said)
+    expect("Pebble" in issuer("shop.test"), "ACME's certificate", issuer("shop.test"))
+    said = run("blogctl", "status")
+    expect(re.search(r"domain    blog\.test: internal, by gunicorn_fastapi \S+, 819 days left", said), "its own", said)
+    context = ssl.create_default_context(cafile=AUTHORITY)
+    with socket.create_connection(("127.0.0.1", 443)) as plain, context.wrap_socket(plain, server_hostname="blog.test"):
+        pass
+
+
+def versions_of_http() -> None:
+    expect(status("--http1.1") == "200 1.1", "HTTP/1.1")
+    expect(status("--http2") == "200 2", "HTTP/2")
+    if "HTTP3" in run("curl", "--version"):
+        expect(status("--http3-only") == "200 3", "HTTP/3")
+    head = curl("--head", "--request", "GET")
+    expect('alt-svc: h3=":443"' in head, "HTTP/3 to be offered", head)
+    expect("strict-transport-security: max-age=300" in head, "HSTS", head)
+    expect("strict-transport" not in curl("--head", "--request", "GET", url="https://blog.test/"), "none of its own")
+    redirect = curl(
+        "--output", "/dev/null", "--write-out", "%{http_code} %{redirect_url}", url="http://shop.test/a?b=c"
+    )
+    expect(redirect == "308 https://shop.test/a?b=c", "a redirect", redirect)
+
+
+def a_websocket() -> None:
+    with (
+        socket.create_connection(("127.0.0.1", 443)) as plain,
+        UNVERIFIED.wrap_socket(plain, server_hostname="shop.test") as s,
+    ):
+        s.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: shop.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        head = s.recv(4096)
+    expect(head.startswith(b"HTTP/1.1 101 "), "a WebSocket", head.decode())
+
+
+def what_clients_say_of_themselves_is_not_believed() -> None:
+    claims = [f"-H{name}: 6.6.6.6" for name in ("X-Forwarded-For", "X-Real-IP", "X-Forwarded-Host")]
+    expect(status(*claims, "-HForwarded: for=6.6.6.6", url="https://shop.test/?claims") == "200 2", "an answer")
+    lines: list[str] = []
+
+    def logged() -> bool:
+        lines[:] = re.findall(r".*claims.*", run("journalctl", "--unit=fastapi", "--output=cat", "--lines=50"))
+        return bool(lines)
+
+    wait_for(logged, "the request in the log")
+    expect("127.0.0.1:" in lines[-1], "the client's own address", lines)
+    expect("6.6.6.6" not in lines[-1], "no other one", lines)
+
+
+def names_that_nobody_has() -> None:
+    done = subprocess.run(
+        ["curl", "-sk", "--max-time", "20", "https://unknown.test/"], capture_output=True, check=False
+    )
+    expect(done.returncode == 35, "a handshake that fails", done.returncode)
+    expect(not list(Path("/var/lib/caddy").rglob("unknown.test*")), "no certificate")
+    expect(status(url="http://unknown.test/") == "421 1.1", "nothing of any application")
+    for host in ("blog.test", "..", "*", "*.test", "SHOP.TEST.", "shop.test.", "{env.EDGE_KEY}", "a/../shop.test"):
+        for version in ("--http1.1", "--http2"):
+            code = status(version, f"-HHost: {host}").split()[0]
+            expect(code in ("400", "421"), f"Host: {host} to be refused", code)
+    for path in ("", "?server_name=shop.test", "issue?domain=../applications", "issue?domain=*.test"):
+        code = status(url=f"http://127.0.0.1:980/{path}").split()[0]
+        expect(code == "404", f"nothing to be had of {path}", code)
+    for user in ("fastapi", "blog", "nobody"):
+        for name in ("fastapi", "blog"):
+            connect = f"import socket; socket.socket(socket.AF_UNIX).connect('/run/gunicorn_fastapi/{name}.sock')"
+            done = subprocess.run(
+                ["runuser", "-u", user, "--", "python3", "-c", connect], capture_output=True, check=False
+            )
+            expect(b"PermissionError" in done.stderr, f"{user} not to reach {name}", done.stderr.decode())
+
+
+class Load:
+    """Clients that keep their connection and never retry; each counts, and so does the application."""
+
+    def __enter__(self) -> Self:
+        self.before = self.counted()
+        self.answers: collections.Counter[str] = collections.Counter()
+        self.lost: list[str] = []
+        self.files = 0
+        self.ended = threading.Event()
+        self.threads = [threading.Thread(target=self.run, args=(n,)) for n in range(4)]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def run(self, number: int) -> None:
+        """GET and POST by turns."""
+        client = http.client.HTTPSConnection("shop.test", context=UNVERIFIED, timeout=60)
+        while not self.ended.wait(0.02):
+            method, path = ("GET", "/") if number % 2 else ("POST", "/echo")
+            try:
+                client.request(method, path, body=b"x" if method == "POST" else None)
+                answer = client.getresponse()
+                answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                self.lost.append(f"{type(error).__name__}: {error}")
+                client.close()
+                continue
+            if answer.status == 200 and method == "GET":
+                self.has_its_file(client, answer.headers["x-release"])
+            if answer.status == 200:
+                self.answers[f"{method}-{answer.headers['x-release']}"] += 1
+            else:
+                self.lost.append(str(answer.status))
+
+    def has_its_file(self, client: http.client.HTTPSConnection, release: str) -> None:
+        """A page finds the file that its release has named after its content."""
+        try:
+            client.request("GET", f"/static/{release}.0123abcd.js")
+            answer = client.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.lost.append(f"{type(error).__name__}: {error}")
+            client.close()
+            return
+        if (
+            answer.status != 200
+            or not body.startswith(release.encode())
+            or "immutable" not in answer.headers["cache-control"]
+        ):
+            self.lost.append(f"the file of {release}: {answer.status} {body[:20]!r} {answer.headers}")
+        self.files += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        for thread in self.threads:
+            thread.join(120)
+
+    def counted(self) -> dict[str, int]:
+        return {path.name: path.stat().st_size for path in STATE.glob("*-*")}
+
+    def check(self, what: str) -> None:
+        """Nothing is lost, and both count the same."""
+        expect(not self.lost, f"{what}: no lost request", self.lost)
+        after = self.counted()
+        grown = {
+            name: size - self.before.get(name, 0) for name, size in after.items() if size > self.before.get(name, 0)
+        }
+        expect(grown == dict(self.answers), f"{what}: equal counts", grown, dict(self.answers))
+        expect(self.files > 0, f"{what}: files of pages")
+        print(f"{what}: {sum(self.answers.values())} sent and {self.files} static files, 0 lost", flush=True)
+
+
+def under_load(what: str, *command: str, said: str = "") -> None:
+    """A change that no client notices, and of which Caddy hears nothing."""
+    before = edge()
+    with Load() as load:
+        done = subprocess.run(command, input=said, capture_output=True, text=True, check=False, timeout=200)
+    expect(done.returncode == 0, f"{what} to succeed", done.stdout + done.stderr)
+    load.check(what)
+    expect(edge() == before, f"{what}: the same Caddy, which has read its configuration once", before, edge())
+
+
+def static_files() -> None:
+    """Compressed, with an ETag, and nothing else of a release."""
+    head = curl("--include", "-HAccept-Encoding: gzip", "--output", "/dev/null", "--dump-header", "-",
+                url="https://shop.test/static/style.css")  # fmt: skip
+    expect("content-encoding: gzip" in head, "a compressed file", head)
+    expect("cache-control: no-cache" in head, "a file to be asked for again", head)
+    expect("last-modified" not in head, "no date", head)
+    mark = re.findall(r"etag: (\S+)", head)[0]
+    known = ("--compressed", f"-HIf-None-Match: {mark}")
+    expect(status(*known, url="https://shop.test/static/style.css").startswith("304"), "304")
+    for path in ("main.py", "static/.env", "static/../main.py", "%2e%2e/%2e%2e/app/main.py", "static/*.css", "static"):
+        code = status("--path-as-is", url=f"https://shop.test/{path}").split()[0]
+        expect(code == "404", f"{path} not to be had", code)
+    browser = ("--include", "-HAccept: text/html,*/*")
+    expect(
+        re.match(r"HTTP/2 200.*\n\none ", curl(*browser, url="https://shop.test/any"), re.DOTALL),
+        "the fallback page",
+    )
+
+
+def files_of_the_release_that_serves(release: str) -> None:
+    expect(curl(url="https://shop.test/static/style.css").startswith(release), f"the file of {release}")
+    for name in ("one", "two"):
+        expect(status(url=f"https://shop.test/static/{name}.0123abcd.js") == "200 2", f"the file of a page of {name}")
+
+
+def no_change_costs_a_request() -> None:
+    under_load("upgrade", "fastapictl", "handover", TWO)
+    files_of_the_release_that_serves("two")
+    under_load("rollback", "fastapictl", "rollback")
+    files_of_the_release_that_serves("one")
+    under_load("restart", "fastapictl", "restart")
+    under_load("systemctl restart", "systemctl", "restart", "fastapi")
+    request = {"domains": ["shop.test", "www.shop.test"], "tls": "acme", "hsts": "max-age=300", "certificate": "",
+               "pair": "", "socket": "/run/gunicorn_fastapi/fastapi.sock"}  # fmt: skip
+    under_load("a new domain", "fastapictl", "edge", said=json.dumps(request))
+    expect("Pebble" in issuer("www.shop.test"), "its certificate", issuer("www.shop.test"))
+    expect(status(url="https://www.shop.test/") == "200 2", "its answer")
+
+
+def no_change_costs_a_request_over_http_2() -> None:
+    load = subprocess.Popen(
+        ["h2load", "--clients=4", "--duration=15", "https://shop.test/"], stdout=subprocess.PIPE, text=True
+    )
+    run("fastapictl", "handover", TWO)
+    said, _ = load.communicate(timeout=120)
+    expect(re.search(r"\b0 failed, 0 errored, 0 timeout", said), "no lost request", said)
+    expect(re.search(r"\b0 3xx, 0 4xx, 0 5xx", said), "no refusal", said)
+    print(f"upgrade over HTTP/2: {re.findall('requests: .*', said)[0]}", flush=True)
+
+
+def a_neighbour_that_goes_is_not_missed() -> None:
+    under_load("uninstall of another", "blogctl", "uninstall")
+    expect(
+        subprocess.run(["curl", "-sk", "https://blog.test/"], check=False).returncode == 35, "nothing for its domain"
+    )
+
+
+def what_is_down_has_a_page() -> None:
+    run("systemctl", "stop", "fastapi.socket", "fastapi.service")
+    head = curl("--include")
+    expect(head.startswith("HTTP/2 503"), "503", head)
+    expect("retry-after: 10" in head, "when to try again", head)
+    run("systemctl", "start", "fastapi.socket", "fastapi.service")
+    expect(status() == "200 2", "an answer")
+
+
+def the_last_one_takes_the_edge_away() -> None:
+    said = run("fastapictl", "uninstall", "--remove-state")
+    expect("caddy was stopped and disabled" in said, "what stays to be said", said)
+    expect(run("systemctl", "show", "--property=ActiveState,UnitFileState", "--value", "caddy").split() ==
+           ["inactive", "disabled"], "no Caddy")  # fmt: skip
+    for place in ("/etc/gunicorn_fastapi", "/etc/systemd/system/caddy.service.d", "/run/gunicorn_fastapi/fastapi.sock"):
+        expect(not Path(place).exists(), f"{place} to be gone")
+
+
+def main() -> None:
+    for check in (
+        certificates_were_there_before_any_client,
+        versions_of_http,
+        a_websocket,
+        what_clients_say_of_themselves_is_not_believed,
+        names_that_nobody_has,
+        static_files,
+        no_change_costs_a_request,
+        no_change_costs_a_request_over_http_2,
+        a_neighbour_that_goes_is_not_missed,
+        what_is_down_has_a_page,
+        the_last_one_takes_the_edge_away,
+    ):
+        attempt(check)
+
+
+if __name__ == "__main__":
+    main()
