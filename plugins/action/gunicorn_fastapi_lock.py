@@ -13,16 +13,17 @@ LIBRARY = str(Path(__file__).resolve().parent.parent / "module_utils")
 if LIBRARY not in sys.path:
     sys.path.append(LIBRARY)
 
-from gunicorn_fastapi_controller import lists  # noqa: E402
-from gunicorn_fastapi_controller.problem import InputError  # noqa: E402
-from gunicorn_fastapi_controller.server import Host, check_python  # noqa: E402
-
 
 class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
     TRANSFERS_FILES = False
     _requires_connection = False
 
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        # Not above, because ansible-test imports an action without the library `packaging`, which Ansible itself needs.
+        from gunicorn_fastapi_controller import lists
+        from gunicorn_fastapi_controller.problem import InputError
+        from gunicorn_fastapi_controller.server import Host, check_python
+
         result: dict[str, Any] = super().run(tmp, task_vars or {})
         asked = self._task.args
         top = Path(asked["source"]).expanduser().resolve()
