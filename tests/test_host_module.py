@@ -139,3 +139,10 @@ def test_places_that_are_mounted_read_only(host_module: Any, monkeypatch: pytest
     mounts = f"/dev/a / ext4 rw 0 0\n/dev/a {escaped} ext4 ro 0 0\n/dev/a {escaped}/a/bc ext4 ro 0 0\n"
     monkeypatch.setattr(host_module, "read", lambda _: mounts)
     assert host_module.read_only(str(tmp_path / "a/b"), str(tmp_path), "/") == [str(tmp_path)]
+
+
+def test_a_file_that_is_not_wanted_is_not_there(host_module: Any, tmp_path: Path) -> None:
+    wanted = {"path": str(tmp_path / "fastapi-metrics.socket"), "mode": "absent", "content": ""}
+    assert host_module.is_as_wanted(wanted)
+    Path(wanted["path"]).touch()
+    assert not host_module.is_as_wanted(wanted)

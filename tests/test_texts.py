@@ -29,6 +29,7 @@ MEANT: dict[str, list[object]] = {
     "lock_file": [""],
     "working_directory": [""],
     "memory_max": [""],
+    "metrics_bind": [""],
     "cpu_quota": [""],
     "index_url": [""],
     "wheelhouse": [""],

@@ -93,7 +93,8 @@ def why_not(address: str, bind: list[str]) -> OSError | None:
 def unit_is_ours(unit: str, name: str) -> bool:
     """Whether a socket unit is one of this application's."""
     return (
-        re.fullmatch(rf"{re.escape(name)}(-probe|-candidate|-preflight|-address-[0-9a-f]+)?\.socket", unit) is not None
+        re.fullmatch(rf"{re.escape(name)}(-probe|-candidate|-preflight|-metrics|-address-[0-9a-f]+)?\.socket", unit)
+        is not None
     )
 
 

@@ -30,8 +30,8 @@ options:
   installed:
     type: str
     description:
-      - Files as they have to be, each with C(path), C(mode) and C(content), as a list in JSON. All of them belong
-        to root. In one piece that is not for the system's log.
+      - Files as they have to be, each with C(path), C(mode) (C(absent) for none) and C(content), as a list in JSON.
+        All of them belong to root. In one piece that is not for the system's log.
 author: the gunicorn_fastapi maintainers (@gunicorn-fastapi)
 """
 
@@ -100,8 +100,10 @@ def read(path: Path) -> str:
 
 
 def is_as_wanted(wanted: dict[str, str]) -> bool:
-    """Whether a file is there with this mode and content, and belongs to root."""
+    """Whether a file is there with this mode and content, and belongs to root; or is not there, as it should be."""
     path = Path(wanted["path"])
+    if wanted["mode"] == "absent":
+        return not os.path.lexists(path)
     try:
         status = path.lstat()
     except OSError:

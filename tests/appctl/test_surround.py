@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import pytest
-from appctl import limits, lock, surround
+from appctl import bounded, limits, lock, surround
 from appctl.ours import Ours
 from appctl.process import CtlError
 from ctl_host import Host
@@ -83,3 +83,62 @@ def test_nothing_else_is_written(host: Host, monkeypatch: pytest.MonkeyPatch, re
 def test_what_is_no_request_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch, asked: object) -> None:
     with pytest.raises(CtlError, match=r"^surround: the request on standard input"):
         ask(host, monkeypatch, asked)
+
+
+METRICS = [
+    {"path": f"/etc/systemd/system/fastapi-metrics.{suffix}", "mode": "0644", "content": f"[{suffix.title()}]\n"}
+    for suffix in ("service", "socket")
+]
+
+
+@pytest.fixture
+def changes(monkeypatch: pytest.MonkeyPatch, reloads: list[str]) -> list[str]:
+    """What systemd was asked for, also with patience."""
+    monkeypatch.setattr(surround, "run", lambda *words, **_: reloads.append(" ".join(words[1:])))
+    monkeypatch.setattr(bounded, "change", lambda verb, *units, **_: reloads.append(" ".join([verb, *units])))
+    return reloads
+
+
+def test_the_address_of_the_metrics_is_opened_and_closed(
+    host: Host, monkeypatch: pytest.MonkeyPatch, changes: list[str]
+) -> None:
+    recorded(host)
+    service, address = (host.base / unit["path"].lstrip("/") for unit in METRICS)
+    ask(host, monkeypatch, METRICS)
+    assert changes == [
+        "stop fastapi-metrics.service fastapi-metrics.socket",
+        "daemon-reload",
+        "enable fastapi-metrics.socket",
+        "start fastapi-metrics.socket",
+    ]
+    assert (service.read_text(), address.read_text()) == ("[Service]\n", "[Socket]\n")
+    changes.clear()
+    ask(host, monkeypatch, METRICS[:1])
+    assert changes[0] == "stop fastapi-metrics.service"  # its address stays open
+    changes.clear()
+    link = host.system / "sockets.target.wants" / address.name
+    link.parent.mkdir()
+    link.symlink_to(address)
+    ask(host, monkeypatch, [unit | {"mode": "absent", "content": ""} for unit in METRICS])
+    assert changes == [
+        "stop fastapi-metrics.service fastapi-metrics.socket",
+        "daemon-reload",
+        "reset-failed fastapi-metrics.socket fastapi-metrics.service",
+    ]
+    assert not any(os.path.lexists(path) for path in (service, address, link))
+
+
+def test_an_address_of_the_metrics_that_cannot_be_opened_is_tried_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch, changes: list[str]
+) -> None:
+    recorded(host)
+
+    def change(verb: str, *_: str, **__: object) -> None:
+        if verb == "start":
+            raise CtlError("Address already in use")
+
+    monkeypatch.setattr(bounded, "change", change)
+    with pytest.raises(CtlError, match=r"gunicorn_fastapi_metrics_bind: .* could not be opened .* deploy again"):
+        ask(host, monkeypatch, METRICS)
+    assert not (host.system / "fastapi-metrics.socket").exists()
+    assert changes[-1] == "daemon-reload"

@@ -1,17 +1,21 @@
 """Requests are counted where their answers begin, whatever is logged, and whatever becomes of the workers."""
 
 import asyncio
+import sys
 import time
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import Any
 
 import pytest
-from gunicorn_fastapi.counts import PERIOD, SUMS, Counts
+from gunicorn_fastapi.counts import CELLS, PERIOD, REFUSED, SUMS, Apart, Counts
 from gunicorn_fastapi.log import RequestContext
+from gunicorn_fastapi.log.leaving import LEFT
 from journals import SCOPE
 from servers import eventually
 from services import Service, UnixConnection
+from wires import Witness, Worker, run, until
 
 
 class Clock:
@@ -27,8 +31,8 @@ def test_all_workers_count_and_none_is_forgotten(monkeypatch: pytest.MonkeyPatch
     table = Counts()
     for number in (1, 2, 1023, 1024, 1025):  # the last one has the row of the first
         table.join(number)
-        table.count(failed=False)
-        table.count(failed=True)
+        table.count("GET", 200)
+        table.count("POST", 503)
     clock.now += 7
     assert table.lately() == (10, 5, 7)
 
@@ -40,7 +44,7 @@ def test_the_last_minutes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
         for late in (0.1, 0.2, 9.0):
             clock.now += late
             table.sum_up()
-        table.count(failed=True)
+        table.count("GET", 500)
         clock.now += PERIOD - 9.3
         answered, failed, seconds = table.lately()
         assert answered == failed
@@ -52,9 +56,9 @@ def test_without_a_sum_of_late_the_last_one_counts(monkeypatch: pytest.MonkeyPat
     clock = Clock(monkeypatch)
     table = Counts()
     clock.now += PERIOD
-    table.count(failed=False)
+    table.count("GET", 200)
     table.sum_up()
-    table.count(failed=False)
+    table.count("GET", 200)
     clock.now += 10_000  # nobody has had time for one
     assert table.lately() == (1, 0, 10_000)
 
@@ -72,42 +76,141 @@ class Cycle:
         """The answer goes on its way."""
 
 
+class Told(Apart):
+    """What is told of requests, in its order."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def count(self, method: str, status: int) -> None:
+        self.calls.append((method, status))
+
+    def upgraded(self) -> None:
+        self.calls.append(("websocket",))
+
+    def sent(self, size: int) -> None:
+        self.calls.append(("sent", size))
+
+
 @pytest.mark.parametrize(
     ("statuses", "leaves", "counted"),
     [
-        ([200], False, [False]),
-        ([404], False, [False]),
-        ([500], False, [True]),
-        ([503, 200], False, [True]),
-        ([500], True, [False]),
-        ([], False, [True]),
-        ([], True, [False]),
+        ([200], False, 200),
+        ([404], False, 404),
+        ([500], False, 500),
+        ([503, 200], False, 503),
+        ([500], True, LEFT),
+        ([], False, 500),
+        ([], True, LEFT),
     ],
 )
 @pytest.mark.parametrize("raises", [False, True])
-def test_each_request_is_counted_once(statuses: list[int], leaves: bool, counted: list[bool], raises: bool) -> None:
-    told: list[bool] = []
-
+def test_each_request_is_counted_once(statuses: list[int], leaves: bool, counted: int, raises: bool) -> None:
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
         for status in statuses:
             await send({"type": "http.response.start", "status": status})
         if raises:
             raise LookupError
 
+    told = Told()
     with suppress(LookupError):
-        asyncio.run(RequestContext(app, told.append)(SCOPE, None, Cycle(leaves).send))
-    assert told == counted
+        asyncio.run(RequestContext(app, told)(SCOPE, None, Cycle(leaves).send))
+    assert told.calls == [(SCOPE["method"], counted)]
 
 
-def test_what_is_no_request_is_not_counted() -> None:
-    told: list[bool] = []
+@pytest.mark.parametrize(
+    ("method", "leaves", "told"),
+    [
+        ("GET", False, [("GET", 200), ("sent", 3), ("sent", 0), ("sent", 2)]),
+        ("HEAD", False, [("HEAD", 200), *3 * [("sent", 0)]]),
+        ("GET", True, [("GET", LEFT), *3 * [("sent", 0)]]),
+    ],
+)
+def test_what_a_client_gets_is_counted(method: str, leaves: bool, told: list[Any]) -> None:
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"abc", "more_body": True})
+        await send({"type": "http.response.body", "more_body": True})
+        await send({"type": "http.response.body", "body": b"de"})
 
+    seen = Told()
+    asyncio.run(RequestContext(app, seen)({**SCOPE, "method": method}, None, Cycle(leaves).send))
+    assert seen.calls == told
+
+
+def test_an_answer_is_timed_to_its_end(tmp_path: Path) -> None:
+    """Each of several that wait for one another; none of who has left, or of root's."""
+    ended: list[float] = []
+    refused: list[int] = []
+    request = b"GET %b HTTP/1.1\r\nHost: shop\r\n\r\n"
+
+    async def test() -> None:
+        witness = Witness()
+        async with Worker(witness, tmp_path, ended=ended.append, count=refused.append) as worker:
+            client = await worker.connect(request % b"/wait" + request % b"/2")
+            await until(lambda: bool(witness.seen), "the first runs")
+            assert not ended
+            witness.go.set()
+            assert [(await client.answer())[0] for _ in range(2)] == [200, 200]
+            assert len(ended) == 2
+            assert all(seconds > 0 for seconds in ended)
+            private = await worker.connect(request % b"/", private=True)
+            await private.answer()
+            witness.go.clear()
+            leaver = await worker.connect(request % b"/wait")
+            await until(lambda: len(witness.seen) == 4, "it runs")
+            before = len(worker.connections)
+            leaver.close(reset=True)
+            await until(lambda: len(worker.connections) < before, "it has left")
+            witness.go.set()
+            client.send(b"nonsense\r\n\r\n")
+            assert [status for status, _ in await client.answers()] == [400]
+        assert len(ended) == 2
+        assert refused == [REFUSED]
+
+    run(test())
+
+
+def test_what_is_no_request_is_not_counted_as_one() -> None:
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "websocket.accept"})
 
+    told = Told()
     for kind in ("websocket", "lifespan"):
-        asyncio.run(RequestContext(app, told.append)({**SCOPE, "type": kind}, None, Cycle(False).send))
-    assert not told
+        asyncio.run(RequestContext(app, told)({**SCOPE, "type": kind}, None, Cycle(False).send))
+    assert told.calls == [("websocket",)]
+
+
+def test_a_request_takes_no_memory() -> None:
+    table = Counts()
+    table.join(7)
+
+    def requests(number: int) -> None:
+        for _ in range(number):
+            table.count("GET", 200)
+            table.sent(1000)
+            table.end(0.0123)
+
+    requests(100)
+    before = sys.getallocatedblocks()
+    requests(10_000)
+    assert sys.getallocatedblocks() - before < 10
+
+
+def test_a_table_in_a_file_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    with pytest.raises(FileNotFoundError):
+        Counts().keep_in(path)
+    path.write_bytes(b"too short")
+    with pytest.raises(OSError, match="another size"):
+        Counts().keep_in(path)
+    path.write_bytes(bytes(8 * CELLS))
+    for requests in (1, 2, 3):  # a reload, or a worker of a reload that is still going on
+        table = Counts()
+        table.keep_in(path)
+        table.join(requests)
+        table.count("GET", 500)
+        assert table.lately()[:2] == (requests, requests)
 
 
 LOGGING = """

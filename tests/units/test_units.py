@@ -53,6 +53,7 @@ def render(template: str, kind: str, systemd: int, values: dict[str, Any]) -> st
             "__gunicorn_fastapi_directory": "/opt/fastapi",
             "__gunicorn_fastapi_credentials": "/opt/fastapi/credentials",
             "__gunicorn_fastapi_ctl": "/usr/local/sbin/fastapictl",
+            "__gunicorn_fastapi_program": "/usr/local/lib/gunicorn_fastapi/ctl-0123456789ab",
         }
     )
 
@@ -66,10 +67,15 @@ UNITS = [
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("kind", "suffix"), UNITS)
+@pytest.mark.parametrize(("kind", "suffix"), [*UNITS, ("metrics", "service"), ("metrics", "socket")])
 def test_a_unit_is_as_it_was(case: str, kind: str, suffix: str) -> None:
     systemd = int(case) if case.isdigit() else 257
-    text = render(f"{suffix}.j2", kind, systemd, CASES[case])
+    if kind == "metrics":  # beside the releases, but within the same sandbox
+        text = render(
+            f"metrics.{suffix}.j2", "main", systemd, CASES[case] | {"gunicorn_fastapi_metrics_bind": "[::1]:1"}
+        )
+    else:
+        text = render(f"{suffix}.j2", kind, systemd, CASES[case])
     golden = GOLDEN / case / f"{kind}.{suffix}"
     if os.environ.get("GOLDEN") == "write":
         golden.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +111,17 @@ def test_what_must_not_run_twice_is_only_imported(monkeypatch: pytest.MonkeyPatc
     assert re.search(r"^Type=oneshot$", text, re.MULTILINE)
     assert re.search(r"^ExecStart=.* --check-config$", text, re.MULTILINE)
     assert not re.search(r"^Exec(StartPost|Stop)=", text, re.MULTILINE)
+
+
+def test_the_metrics_have_no_more_than_an_application_without_a_network() -> None:
+    def keys(text: str) -> set[str]:
+        return set(re.findall(r"^[A-Z]\w+=.*", text.partition("CapabilityBoundingSet=")[2], re.MULTILINE))
+
+    for case in CASES.values():
+        text = render("metrics.service.j2", "main", 257, case)
+        alone = render("service.j2", "preflight", 257, {"gunicorn_fastapi_egress": []})
+        assert keys(text) ^ keys(alone) == {"PrivateNetwork=no", "PrivatePIDs=yes"}
+        assert not re.search(r"^Exec\w+=[-@:!]*\+|^(User|SupplementaryGroups|ReadWritePaths)=", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("kind", KINDS)

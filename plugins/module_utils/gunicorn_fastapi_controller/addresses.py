@@ -56,6 +56,29 @@ def bind(inputs: Inputs) -> str:
     return "" if values else "gunicorn_fastapi_bind: [] has no address. Give at least one, such as 0.0.0.0:80."
 
 
+def metrics_bind(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_metrics_bind"]
+    if not value:
+        return ""
+    try:
+        address = listening_address(value)
+    except ValueError:
+        return (
+            f"gunicorn_fastapi_metrics_bind: {shown(value)} is not ADDRESS:PORT, [ADDRESS]:PORT or /path/of/a/socket. "
+            "Give one such as 127.0.0.1:9464, or nothing."
+        )
+    for other in inputs["gunicorn_fastapi_bind"]:
+        # Not its form, which has a check of its own.
+        if other == value or (not value.startswith("/") and other.rpartition(":")[2] == address.rpartition(":")[2]):
+            return (
+                f"gunicorn_fastapi_metrics_bind: {shown(value)} is an address, or has the port, of "
+                "gunicorn_fastapi_bind. Choose another port, such as 9464."
+            )
+    if value.startswith("/") and (why := wrong_with_path(value, inputs.get("gunicorn_fastapi_name", ""))):
+        return f"gunicorn_fastapi_metrics_bind: {shown(value)}: {why}"
+    return ""
+
+
 def wrong_with_path(path: str, application: str) -> str:
     """What keeps a path from being a unix socket of root's."""
     # Whoever can write there could have root follow a link.

@@ -299,6 +299,7 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     domains.hsts,
     domains.static,
     domains.static_fallback,
+    addresses.metrics_bind,
     addresses.socket_mode,
     addresses.owner("gunicorn_fastapi_socket_user"),
     addresses.owner("gunicorn_fastapi_socket_group"),

@@ -27,6 +27,8 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "status": Command("status", "command_status", needs_root=False),
+    "traffic": Command("traffic", "command_traffic", needs_root=False),
+    "metrics": Command("serving", "command_metrics", "add_metrics", needs_root=False),
     "list": Command("listing", "command_list"),
     "packages": Command("listing", "command_packages", "add_packages"),
     "history": Command("listing", "command_history", "add_history"),
@@ -55,6 +57,7 @@ COMMANDS = {
     "probe": Command("health", "command_probe", "add_probe", hidden=True),
     "ran": Command("runs", "command_ran", "add_ran", hidden=True),
     "stop": Command("stop", "command_stop", "add_stop", hidden=True),
+    "begin": Command("totals", "command_begin", "add_begin", hidden=True),
     "backoff": Command("backoff", "command_backoff", hidden=True),
     "execute": Command("background", "command_execute", "add_execute", hidden=True),
     "settle": Command("background", "command_settle", hidden=True),

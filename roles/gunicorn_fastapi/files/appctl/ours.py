@@ -26,9 +26,12 @@ UNIT_DIRECTORIES = (
 KINDS = ("service", "socket", "slice", "target", "timer", "path", "scope", "mount")
 INSTANCES = (
     "probe", "preflight", "candidate", "import", "release", "run-[0-9a-f]+", "handover", "maintenance", "pause",
-    "build", "interpreter", "address-[0-9a-f]+",
+    "build", "interpreter", "metrics", "address-[0-9a-f]+",
 )  # fmt: skip
 """What stands between the name and the kind of a unit, beside nothing."""
+
+METRICS = ("-metrics.socket", "-metrics.service")
+"""How the names of the units end that serve the metrics, where they are wanted."""
 
 COMMANDS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 
@@ -56,7 +59,7 @@ class Ours:
 
     def standard(self) -> list[str]:
         """What an installation makes, whatever else it makes."""
-        system = [f"{self.name}{suffix}" for suffix in (".service", ".socket", ".slice", "-probe.socket")]
+        system = [f"{self.name}{suffix}" for suffix in (".service", ".socket", ".slice", "-probe.socket", *METRICS)]
         return [
             f"user {self.name}",
             f"group {self.name}",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from appctl import addresses, answering, bounded, edge, lock, opening, runs, systemd, talk, tree
+from appctl import addresses, answering, bounded, edge, lock, opening, runs, systemd, talk, totals, tree
 from appctl.app import App
 from appctl.background import add_lock_wait
 from appctl.disk import read_bounded
@@ -179,6 +179,7 @@ def remove(app: App, ours: Ours, found: Found, state: bool) -> None:
     remove_user(app, ours, found.made)
     kept = [str(path) for path in (ours.state, *found.additions) if os.path.lexists(path)]
     kept = [f"/{Path(path).relative_to(app.base)}" for path in kept]
+    totals.unmount(app)
     whole(app.runtime)  # with the lock; whoever waits for it looks whether it is still there
     ours.write([*kept, f"/{app.command.relative_to(app.base)}"])
     tree.remove(app.command)
@@ -192,7 +193,7 @@ def links_of_targets(app: App) -> list[Path]:
     """What had the application started at boot."""
     return [
         app.system / f"{target}.target.wants" / unit
-        for target, unit in (("multi-user", app.service), ("sockets", app.socket))
+        for target, unit in (("multi-user", app.service), ("sockets", app.socket), ("sockets", app.metrics))
     ]
 
 

@@ -5,9 +5,10 @@ uvicorn knows the latest request of a connection alone, and closes when the clie
 """
 
 import asyncio
+import time
 from typing import Any
 
-from gunicorn_fastapi import framing, peers
+from gunicorn_fastapi import counts, framing, peers
 from gunicorn_fastapi.framing import Refusal
 from gunicorn_fastapi.guard import AWAITED, BUSY, IDLE, SLOW, Guard
 from gunicorn_fastapi.progress import Progress, has_hung_up
@@ -133,6 +134,8 @@ class Answering(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """As the parent's, and the last words after the last answer."""
+        if not self.is_private and (request := getattr(self._running, "request", None)) is not None:
+            self.guard.ended(time.perf_counter() - request.start)
         if self._last is not None and not self.pipeline and not self.transport.is_closing():
             self.server_state.total_requests += 1
             self._end(self._last)
@@ -183,6 +186,7 @@ class Answering(HttpToolsProtocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Listen no more. Answer, unless the answer could be taken for that to another request."""
         self._deaf = True
+        self.guard.count(counts.REFUSED)
         self.guard.warn(self.client, f"Refused with {refusal.status}: {refusal}")
         answer = framing.answer(refusal, self.server_state.default_headers)
         if self._reading and not self._drop_latest():

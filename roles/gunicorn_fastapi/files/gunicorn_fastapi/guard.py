@@ -8,11 +8,11 @@ import heapq
 import ipaddress
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gunicorn_fastapi import peers
+from gunicorn_fastapi import counts, peers
 from gunicorn_fastapi.log.bounded import Bounded
 
 logger = logging.getLogger("uvicorn.error")
@@ -97,6 +97,10 @@ class Guard:
     trusted: str | list[str] = ""
     usual: list[tuple[bytes, bytes]] | None = None
     """What the last good request told about itself, if it was no more than its host. Saves a second look."""
+    count: Callable[[int], None] = lambda _: None
+    """Told of each refusal, and of each connection that a bound has closed, by its column in the table of counts."""
+    ended: Callable[[float], None] = lambda _: None
+    """Told of each answer that a client has got whole, with the seconds since its request."""
     websockets: set[Any] = field(default_factory=set)
     _by_private_address: set[Any] = field(default_factory=set)
     _refused: dict[Any, float] = field(default_factory=dict)
@@ -193,6 +197,7 @@ class Guard:
     def close(self, connection: Connection, reason: str) -> None:
         """Close a connection, and tell so with the next look."""
         self._closed[reason, _host(connection.client)] += 1
+        self.count(counts.CLOSED)
         self._drop(connection)
 
     def _drop(self, connection: Connection) -> None:

@@ -9,6 +9,7 @@ An operator's hooks are called after the role's own. What they raise is logged a
 logging does not silence the server.
 """
 
+import contextlib
 import functools
 import inspect
 import logging
@@ -20,9 +21,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from gunicorn_fastapi import endings, metrics, peers, sizing, upstream
+from gunicorn_fastapi import counts, endings, metrics, peers, sizing, upstream
 from gunicorn_fastapi.crashes import Crashes
 from gunicorn_fastapi.departures import Departures
+from gunicorn_fastapi.last_words import LOST
 from gunicorn_fastapi.log import Kept, MasterLog
 from gunicorn_fastapi.worker import DrainingUvicornWorker
 
@@ -68,6 +70,9 @@ class Hooks:
         self.sizing = sizing.Sizing(1, "gunicorn's default")
         self.options: Mapping[str, Any] = {}
         metrics.begin(instance())
+        if table := counts.path_of(name):
+            with contextlib.suppress(OSError):  # root has told in the journal why there is none
+                self.shares.counts.keep_in(table)
 
     def workers(self, wanted: int | str, worker_memory: int) -> int:
         """How many there shall be. ``wanted`` is a number or "auto", ``worker_memory`` in MiB."""
@@ -180,12 +185,13 @@ class Hooks:
         if isinstance(worker, DrainingUvicornWorker):
             lost = worker.last_words.tell(worker.pid, upstream.was_given_up(worker), server.log)
             self.shares.counts.join(worker.age)
-            for _ in range(lost):
-                self.shares.counts.count(failed=True)
+            for method in lost:
+                self.shares.counts.count(method, LOST)
             worker.last_words.close()
         if upstream.is_stopping(server):
             return
         self.replaced += 1
+        self.shares.counts.replaced()
         self.crashes.child_exit(server, worker)
         events = f"; {self.replaced} replaced, the last at {time.strftime('%F %T')}{self.crashes.row()}"
         self._show_status(server, events)

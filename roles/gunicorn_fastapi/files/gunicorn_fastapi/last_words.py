@@ -119,10 +119,10 @@ class LastWords:
 
     # --- gunicorn's ---------------------------------------------------------------------------------
 
-    def tell(self, pid: int, was_given_up: bool, log: Any) -> int:
+    def tell(self, pid: int, was_given_up: bool, log: Any) -> list[str]:
         """Log what a dead worker has left behind: one record, and an access line for each unanswered request.
 
-        Returns how many of those there were.
+        Returns the methods of those.
         """
         held, now = self._held(), time.perf_counter()
         words = ", ".join(request.in_words(now) for request in held[:MOST]) or "-"
@@ -142,7 +142,7 @@ class LastWords:
         lost = [request for request in held if not request.has_begun and request.method != "WebSocket"]
         for request in lost:
             _log_access(request)
-        return len(lost)
+        return [request.method for request in lost]
 
     def _held(self) -> list[Held]:
         """The requests, from the oldest on."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from socket import AF_UNIX, socket
 from typing import Any
 
+from gunicorn_fastapi.counts import Apart
 from gunicorn_fastapi.routes import askable
 from gunicorn_fastapi.shared import Shares
 
@@ -35,7 +36,7 @@ def telling(protocol: Callable[[], Any], loaded_app: Any, shares: Shares) -> Cal
     # Within the context of the request, which talks to uvicorn's own send().
     app = copy.copy(loaded_app)
     app.app = _Readiness(app.app, shares)
-    app.count = lambda failed: None  # noqa: ARG005 (no client has asked)
+    app.counts = Apart(shares.counts)  # no client has asked
 
     def make() -> Any:
         connection = protocol()

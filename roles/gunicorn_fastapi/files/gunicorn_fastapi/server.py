@@ -20,13 +20,16 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.server import Server
 
-from gunicorn_fastapi import endings, readiness, upstream
+from gunicorn_fastapi import counts, endings, readiness, upstream
 from gunicorn_fastapi.accept import Acceptor
 from gunicorn_fastapi.guard import Guard
 from gunicorn_fastapi.protocol import GuardedProtocol
 from gunicorn_fastapi.shared import READY, SPENT, Shares
 
 logger = logging.getLogger("uvicorn.error")
+
+PAUSE = 0.1
+"""Seconds that uvicorn sleeps between two ticks while it serves."""
 
 TICK = 0.05
 """Seconds between two looks at the open connections."""
@@ -69,6 +72,7 @@ class DrainingServer(Server):
         self.max_requests = max_requests
         self._end_process_within = end_process_within
         self._is_spent = False
+        self._ticked = 0.0
         self._asked_by: signal.Signals | None = None
         self._handler: Any = None
         self._idle_since: dict[Any, float] = {}
@@ -102,14 +106,25 @@ class DrainingServer(Server):
             self.shares.tell(len(self.server_state.connections))
             self.shares.look()
             self.shares.counts.sum_up()
+            self._tell_delay()
             if self._is_spent:
                 pass
             elif self.server_state.total_requests >= self.max_requests:
                 self.leave(f"it has answered {self.max_requests} requests (max_requests)")
             elif self._asked_by is not None:
                 self.leave(f"it got {self._asked_by.name}, and not from gunicorn")
+        serving = self.started and not self.should_exit
+        self.shares.counts.tell(serving, len(self.server_state.connections), len(self.server_state.tasks))
         self.guard.look(self.server_state.connections, asyncio.get_running_loop().time())
         return await super().on_tick(counter)
+
+    def _tell_delay(self) -> None:
+        """Count by how much the event loop was late with this tick."""
+        now = time.monotonic()
+        if self._ticked:
+            self.shares.counts.add(counts.LATE, max(now - self._ticked - PAUSE, 0))
+            self.shares.counts.add(counts.LOOKS)
+        self._ticked = now
 
     def leave(self, reason: str) -> None:
         """Ask gunicorn for a successor. It stops this worker when that one serves, and no other leaves."""

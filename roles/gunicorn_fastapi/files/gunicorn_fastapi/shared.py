@@ -81,6 +81,7 @@ class Shares:
     def want(self, workers: int) -> None:
         """Tell the workers how many there should be."""
         self._table[WANTED] = workers
+        self.counts.want(workers)
 
     def take_turns(self) -> None:
         """Tell the workers that who asks for a successor gets one."""
@@ -96,6 +97,7 @@ class Shares:
 
     def forget(self, number: int) -> None:
         """Free the row of a worker that is dead, or not yet born."""
+        self.counts.forget(number)
         row = _row(number)
         self._table[row : row + WIDTH] = memoryview(bytes(8 * WIDTH)).cast("d")
 

@@ -108,7 +108,7 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         self.config.load()
         upstream.translate_forwarded(self.config.loaded_app, peers.unmapped)
         self.config.loaded_app = RequestContext(
-            self.config.loaded_app, self.shares.counts.count, self.kept.put_back, self.last_words
+            self.config.loaded_app, self.shares.counts, self.kept.put_back, self.last_words
         )
         # uvicorn would leave at once; this worker waits for its successor.
         self.config.limit_max_requests = None
@@ -157,4 +157,6 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
             messages_max=self.websocket_memory_max,
             trusted=self.cfg.forwarded_allow_ips,
             connections=min(self.cfg.worker_connections, files // 2),
+            count=self.shares.counts.add,
+            ended=self.shares.counts.end,
         )

@@ -12,7 +12,9 @@ from gunicorn_fastapi.log.request import Request, current
 from gunicorn_fastapi.upstream import CLIENT_DISCONNECTED
 
 if TYPE_CHECKING:
+    from gunicorn_fastapi.counts import Apart, Counts
     from gunicorn_fastapi.last_words import LastWords
+
 
 REQUEST_ID = b"x-request-id"
 _VALID_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
@@ -25,20 +27,20 @@ class RequestContext:
     """An ASGI application around another one: gives each request an id, and the response the same.
 
     A valid ``X-Request-ID`` of the client, or of the proxy in front, is kept. A response in which the
-    application has set one stays as it is. ``count`` is told of each request when its answer begins, or when it has
-    ended without, and whether it failed: with 5xx, to a client that is still there. ``started`` is called when the
-    application says that it has started. ``last_words``: where each request is noted while it lasts.
+    application has set one stays as it is. ``counts`` is told of each request when its answer begins, or when it has
+    ended without: of one whose client has left, as its access line has it. And of what is sent. ``started`` is called
+    when the application says that it has started. ``last_words``: where each request is noted while it lasts.
     """
 
     def __init__(
         self,
         app: Any,
-        count: Callable[[bool], None] = lambda _: None,
+        counts: "Counts | Apart | None" = None,
         started: Callable[[], None] = lambda: None,
         last_words: "LastWords | None" = None,
     ) -> None:
         self.app = app
-        self.count = count
+        self.counts = counts
         self._started = started
         self._last_words = last_words
 
@@ -53,7 +55,10 @@ class RequestContext:
         current.set(request)
         words = self._last_words
         slot = words.begin(scope, request) if words else -1
+        counts = self.counts
         if kind == "websocket":
+            if counts:
+                counts.upgraded()
             try:
                 await self._talk(scope, receive, send, request)
             finally:
@@ -72,9 +77,10 @@ class RequestContext:
         def send_with_id(message: Any) -> Any:
             nonlocal is_counted
             if message["type"] == "http.response.start":
-                if not is_counted:
+                if counts and not is_counted:
                     is_counted = True
-                    self.count(message["status"] >= 500 and not getattr(cycle, "disconnected", False))
+                    has_left = getattr(cycle, "disconnected", False)
+                    counts.count(scope["method"], leaving.LEFT if has_left else message["status"])
                 headers = list(message.get("headers", ()))
                 for name, _ in headers:
                     if name.lower() == REQUEST_ID:
@@ -87,6 +93,9 @@ class RequestContext:
                     cycle.access_log = not _take(scope, request, message["status"])
                 if words:
                     words.has_begun(slot)
+            elif counts and message["type"] == "http.response.body":
+                has_no_body = scope["method"] == "HEAD" or getattr(cycle, "disconnected", False)
+                counts.sent(0 if has_no_body else len(message.get("body", b"")))
             return send(message)
 
         body = None
@@ -107,8 +116,8 @@ class RequestContext:
         finally:
             if words:
                 words.end(slot)
-            if not is_counted:
-                self.count(not getattr(cycle, "disconnected", False))
+            if counts and not is_counted:
+                counts.count(scope["method"], _without_answer(cycle))
             if getattr(cycle, "disconnected", False):
                 _tell_of_departure(scope, request, cycle, body)
 
@@ -168,6 +177,12 @@ def _tell_of_departure(scope: Any, request: Request, cycle: Any, body: leaving.B
             leaving.log(scope, request, "before the answer")
     if cycle.access_log and not cycle.response_started:
         leaving.log_access(scope, refused or leaving.LEFT)
+
+
+def _without_answer(cycle: Any) -> int:
+    """The status of a request that has ended before its answer began: uvicorn's answer, or that in its access line."""
+    refused: int = getattr(cycle, "refused", 0)
+    return (refused or leaving.LEFT) if getattr(cycle, "disconnected", False) else 500
 
 
 def _incoming_id(headers: Sequence[tuple[bytes, bytes]]) -> str:
