@@ -1,5 +1,6 @@
 """Attempts of a running application, at all that root does for it."""
 
+import os
 import re
 import time
 from pathlib import Path
@@ -20,8 +21,10 @@ from host import (
     status_is_true,
 )  # fmt: skip
 
-PUBLIC = ("failures.json", "proved.json", "fastapi.json", "fastapi.service.json", "fastapi-preflight.service.json",
-          "fastapi-candidate.service.json")  # fmt: skip
+PUBLIC = (
+    "failures.json", "proved.json", "traffic.json", "fastapi.json", "fastapi.service.json",
+    "fastapi-preflight.service.json", "fastapi-candidate.service.json",
+)  # fmt: skip
 """Files of root that anybody may read, which root replaces and never waits for."""
 
 TRAP = "import os; os.close(os.open(f'/var/lib/fastapi/ran-{os.getuid()}', os.O_CREAT | os.O_WRONLY, 0o666))\n"
@@ -182,6 +185,8 @@ def files_of_root() -> None:
         "names = tops + [os.path.join(d, n) for top in tops for d, _, ns in os.walk(top) for n in ns]\n"
         f"public = {PUBLIC!r}\n"
         "for name in names:\n"
+        "    if name.startswith('/run/fastapi/traffic/'):\n"
+        "        continue\n"  # it writes there
         "    if os.path.isfile(name) and os.path.basename(name) not in public:\n"
         "        try:\n"
         "            fcntl.flock(open(name), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
@@ -189,6 +194,32 @@ def files_of_root() -> None:
         "            continue\n"
         "        raise SystemExit(f'the application can open and lock {name}')\n"
     )
+
+
+def counts_of_requests() -> None:
+    """The application forges its counts, and then takes all the room that there is for them. It harms itself alone."""
+    tables = (
+        "import os, pathlib\n"
+        "for path in pathlib.Path('/run/fastapi/traffic').iterdir():\n"
+        "    table = os.open(path, os.O_RDWR)\n"
+    )
+    as_application(f"{tables}    os.pwrite(table, os.urandom(500_000), 8192)\n")
+    for command in ("traffic", "metrics", "status"):
+        expect(not re.search(r"\b(nan|inf)\b", ctl(command)), f"{command} shows what cannot be counted")
+    as_application(
+        f"{tables}    os.lseek(table, 0, os.SEEK_END)\n"
+        "    try:\n"
+        "        while os.write(table, bytes(65536)):\n"
+        "            pass\n"
+        "    except OSError as error:\n"
+        "        assert error.errno == 28\n"
+    )
+    room = os.statvfs("/run/fastapi/traffic")
+    expect(room.f_blocks * room.f_frsize == 4 * 2**20, f"there is room for more: {room}")
+    for command in ("traffic", "metrics", "status"):
+        ctl(command)
+    ctl("restart")
+    expect('"generation": "main"' in ctl("traffic", "--json"), "the next start counts nothing")
 
 
 def shared_memory() -> None:
@@ -234,6 +265,6 @@ def sockets_that_are_shut() -> None:
 
 ATTEMPTS = (
     code_of_the_application, words_to_systemd, records, large_records, death_as_the_service, more_time, slow_answer,
-    record_of_a_neighbour, release_outside, files_of_root, shared_memory, signals_between_generations,
-    a_reload_without_an_end, sockets_that_are_shut,
+    record_of_a_neighbour, release_outside, files_of_root, counts_of_requests, shared_memory,
+    signals_between_generations, a_reload_without_an_end, sockets_that_are_shut,
 )  # fmt: skip
