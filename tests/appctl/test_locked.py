@@ -179,6 +179,8 @@ def test_a_long_list_is_answered_whole(
     locked.keep(host, KEY, 1.0, {"lines": lines, "wheels": {"x.whl": ["0" * 16000] * 3}})
     monkeypatch.setattr(cli, "App", lambda _: host)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(talk, "quiet", False)  # given back afterwards: --json sets it for the whole process
+    monkeypatch.setattr(talk, "said", [])
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"key": KEY})))
     cli.main("fastapi", ["locked", "--json"])
     answer = json.loads(capsys.readouterr().out)
