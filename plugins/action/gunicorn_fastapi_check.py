@@ -16,7 +16,7 @@ LIBRARY = str(Path(__file__).resolve().parent.parent / "module_utils")
 if LIBRARY not in sys.path:
     sys.path.append(LIBRARY)
 
-from gunicorn_fastapi_controller import checks, hosts, inputs, location  # noqa: E402
+from gunicorn_fastapi_controller import checks, hosts, inputs, location, processes  # noqa: E402
 
 # Not repeated in a result, which -v prints.
 SECRETS = ("environment", "secret_environment", "build_environment", "credentials", "checks", "hooks")
@@ -48,6 +48,12 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
         problems += wrong
         problems += checks.problems(converted)
         problems += inputs.unknown(list(variables), list(options))
+        beside: dict[str, Any] = {}
+        if not problems:
+            groups = variables.get("groups", {})
+            beside = processes.whole(converted.get(processes.VARIABLE, {}))
+            problems += [p for p in [processes.unknown_hosts(beside, groups)] if p]
+            beside = processes.of_host(beside, variables["inventory_hostname"], groups)
         found = arguments.get("found")
         if found and not problems:
             problems = hosts.problems(found, converted)
@@ -58,4 +64,4 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
             return result | {"failed": True, "msg": "\n".join(problems)}
         told = {n: v for n, v in converted.items() if n not in PRIVATE}
         told["gunicorn_fastapi_app_source"] = location.without_secrets(converted["gunicorn_fastapi_app_source"])
-        return result | {"changed": False, "inputs": told}
+        return result | {"changed": False, "inputs": told, "processes": beside}

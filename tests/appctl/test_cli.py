@@ -112,6 +112,7 @@ WORDS: dict[str, list[str]] = {
     "rollback": ["aaa1"],
     "restart": [],
     "release-command": ["aaa1"],
+    "scale": ["worker=2"],
     "run": ["--", "true"],
     "shell": [],
     "runs": [],
@@ -142,7 +143,7 @@ WORDS: dict[str, list[str]] = {
 
 FAIL_THERE = {
     "tasks", "build", "lock", "locked", "keep", "resolve", "edge", "surround", "probe", "execute", "uninstall",
-    "release-command", "run", "shell",
+    "release-command", "run", "scale", "shell",
 }  # fmt: skip
 """They have no request, no process, nothing that could be started, or no record of what is theirs."""
 

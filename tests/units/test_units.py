@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from gunicorn_fastapi_controller import processes
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 ROLE = Path(__file__).resolve().parents[2] / "roles/gunicorn_fastapi"
@@ -18,6 +19,20 @@ VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
 KINDS: dict[str, dict[str, Any]] = VARIABLES["__gunicorn_fastapi_kinds"]
 KINDS["preflight"]["import_only"] = False
 KINDS["release"] |= {"script": "/opt/fastapi/releases/@RELEASE@/etc/release-command", "within": 300}
+BESIDE = processes.whole(
+    {
+        "worker": {"command": "celery worker", "stop_timeout": 3600, "ready": "notify"},
+        "bot": {"command": ["python", "bot.py"], "ready": "test -e x", "memory_max": "1G"},
+    }
+)
+for name, process in BESIDE.items():
+    KINDS[name] = KINDS["run"] | {
+        "instance": name,
+        "unit": f"-{name}@",
+        "suffix": f" ({name} %i)",
+        "script": f"/opt/fastapi/releases/@RELEASE@/etc/process-{name}",
+        "process": process,
+    }
 CASES = {
     "252": {},
     "257": {},

@@ -236,6 +236,13 @@ def check_alone() -> None:
     assert current() != before
 
 
+def check_gone() -> None:
+    """What a release has no more beside its server is stopped, and its units are gone."""
+    assert json.loads(ctl("status", "--json").stdout)["processes"] == []
+    system = Path("/etc/systemd/system")
+    assert not [*system.glob("fastapi-worker-*"), *system.glob("fastapi-bot-*"), *system.glob("*/fastapi-processes*")]
+
+
 def derived(name: str, command: str, within: int = 60) -> str:
     """A release made from the one that serves, with another release command."""
     made = ["/opt/test/derive.sh", name, "=etc/release-command"]
@@ -244,7 +251,16 @@ def derived(name: str, command: str, within: int = 60) -> str:
     return name
 
 
-for check in [check_pipes, check_sandbox, check_terminal, check_signals, check_records, check_in_use, check_alone]:
+for check in [
+    check_gone,
+    check_pipes,
+    check_sandbox,
+    check_terminal,
+    check_signals,
+    check_records,
+    check_in_use,
+    check_alone,
+]:
     begin = time.monotonic()
     check()
     print(f"{check.__name__[6:]}: {time.monotonic() - begin:.1f} s", flush=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import addresses, domains, health_checks, hooks, location, secret, settings, state, texts
+from . import addresses, domains, health_checks, hooks, location, processes, secret, settings, state, texts
 from .environment import wrong
 from .inputs import matches, shown
 from .names import TAKEN
@@ -311,6 +311,7 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     secret.env_file,
     credentials,
     release_command,
+    processes.processes,
     above_zero("gunicorn_fastapi_release_timeout"),
     egress,
     settings.gunicorn_settings,

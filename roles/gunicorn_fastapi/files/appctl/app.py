@@ -37,6 +37,8 @@ class App:
         """Which release commands were run, and what came of them."""
         self.runs = self.root / "runs.jsonl"
         """What operators have run in releases."""
+        self.scale = self.root / "scale.json"
+        """How many instances of processes an operator has asked for, until the next deploy."""
         self.link = self.root / "current"
         self.maintenance = self.root / "maintenance"
         """What the responder answers, and whether it does."""
@@ -56,6 +58,8 @@ class App:
         self.handover = f"{name}-handover.service"
         self.responder = f"{name}-maintenance.service"
         self.holder = f"{name}-pause.service"
+        self.processes = f"{name}-processes.target"
+        """What boot starts beside the service."""
 
         self.transient = base / "run/systemd/system"
         """Units that a reboot forgets: a handover that lost its power leaves none of them behind."""

@@ -38,6 +38,7 @@ COMMANDS = {
     "handover": Command("background", "command_handover", "add_handover"),
     "rollback": Command("background", "command_rollback", "add_rollback"),
     "restart": Command("background", "command_restart", "add_lock_wait"),
+    "scale": Command("scale", "command_scale", "add_scale"),
     "run": Command("oneoff", "command_run", "add_run"),
     "shell": Command("oneoff", "command_shell", "add_shell"),
     "runs": Command("runs", "command_runs"),

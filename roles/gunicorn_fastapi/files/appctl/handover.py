@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from appctl import (
@@ -13,11 +13,13 @@ from appctl import (
     counting,
     disk,
     exchange,
+    generations,
     history,
     limits,
     lock,
     maintenance,
     origin,
+    processes,
     releases,
     static,
     systemd,
@@ -107,14 +109,20 @@ def serving(app: App) -> str:
     return f"{app.service} is {state or 'not there'}, and was before"
 
 
-def switch(app: App, release: str, replacement: Replacement, change: Change) -> str:
-    """Put the release's unit and the addresses in place and restart on them. Whatever fails, the old ones come back."""
+def switch(
+    app: App, release: str, replacement: Replacement, change: Change, beside: Callable[[], None] = lambda: None
+) -> str:
+    """Put the release's unit and the addresses in place and restart on them. Whatever fails, the old ones come back.
+
+    `beside` is what switches with it, and takes back what it has done when it fails.
+    """
     try:
         replacement.put_in_place()
         opened = change.write()
         run("systemctl", "daemon-reload")
         took = start(app.service, "restart", *opened)
         change.finish()
+        beside()
     except BaseException as failure:
         replacement.put_back()
         first = not app.unit.exists()
@@ -169,15 +177,16 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
             static.offer(app, release)
             # In maintenance nobody is kept waiting by a restart.
             alone = stops_first(app, release) or bool(behind.state(app))
-            if systemd.active(app.socket) and change.beside and not alone:
-                with instance(app, release, CANDIDATE, for_candidate(change.kept)) as took:
-                    talk.say(app, f"release {short(release)}: serves beside {short(before)} after {took}", release)
-                    took = switch(app, release, replacement, change)
-                    talk.say(app, f"release {short(release)}: {app.service} restarted on it in {took}", release)
-                    beside = counting.answers(app, CANDIDATE)
-            else:
-                took = switch(app, release, replacement, change)
-                talk.say(app, f"release {short(release)}: {app.service} started in {took}", release)
+            with generations.generation(app, release) as generation:
+                if systemd.active(app.socket) and change.beside and not alone:
+                    with instance(app, release, CANDIDATE, for_candidate(change.kept)) as took:
+                        talk.say(app, f"release {short(release)}: serves beside {short(before)} after {took}", release)
+                        took = switch(app, release, replacement, change, generation.switch)
+                        talk.say(app, f"release {short(release)}: {app.service} restarted on it in {took}", release)
+                        beside = counting.answers(app, CANDIDATE)
+                else:
+                    took = switch(app, release, replacement, change, generation.switch)
+                    talk.say(app, f"release {short(release)}: {app.service} started in {took}", release)
         outcome = "done"
     except BaseException as failure:
         text = disk.told(failure) if isinstance(failure, OSError) else str(failure)
@@ -255,6 +264,7 @@ def settle(app: App) -> None:
     if not releases.is_pointed(app):
         releases.point(app)
     static.point(app)
+    generations.settle(app)
     if active_by_history(app) != current:
         record(app, active_by_history(app), current, "done", "after an interruption", None)
 
@@ -276,4 +286,5 @@ def is_settled(app: App, release: str) -> bool:
         and releases.is_pointed(app)
         and not left(app)
         and interrupted(app) is None
+        and processes.is_settled(app)
     )

@@ -2,7 +2,7 @@
 
 import argparse
 
-from appctl import build, complete, lock, releases, runs, talk, tree
+from appctl import build, complete, lock, processes, releases, runs, talk, tree
 from appctl.app import INSTANCES, App
 from appctl.background import add_lock_wait
 from appctl.releases import short
@@ -38,9 +38,9 @@ def superfluous(app: App, keep: int) -> list[str]:
 
 
 def running(app: App) -> set[str]:
-    """The releases that run just now, whatever the units say, and those in which an operator runs something."""
+    """The releases that run just now, whatever the units say, also as a process or where an operator runs something."""
     served = {releases.running(app, app.instance_service(kind)) for kind in INSTANCES}
-    return served | {run.release for run in runs.there(app)}
+    return served | {run.release for run in runs.there(app)} | processes.used(app)
 
 
 def add_prune(command: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from appctl import (
     history,
     limits,
     origin,
+    processes,
     released,
     releases,
     runs,
@@ -99,6 +100,7 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
         "origin": origin.of(app, release) if is_root else {},
         "previous": releases.previous(app) if is_root else None,
         "released_since": released.told(app, releases.previous(app)) if is_root else "",
+        "processes": processes.described(app),
         "runs": [run.words() for run in runs.there(app)],
         "handovers": handovers[-HANDOVERS:],
         "damaged": damaged,
@@ -155,6 +157,7 @@ def words(state: dict[str, Any]) -> list[str]:
         lines.append(f"  maintenance  on since {state['maintenance'].get('since')} by {state['maintenance'].get('by')}")
     if state["candidate"]:
         lines.append(f"  handover  under way, {short(state['candidate'])} serves beside it")
+    lines += processes.words(state["processes"])
     unknown = state["previous"] is None
     lines.append(f"  previous  {'unknown, that needs root' if unknown else short(state['previous']) or 'none'}")
     if state["released_since"]:

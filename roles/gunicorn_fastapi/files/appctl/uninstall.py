@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from appctl import addresses, answering, bounded, edge, lock, opening, runs, systemd, talk, totals, tree
+from appctl import addresses, answering, bounded, edge, lock, opening, processes, runs, systemd, talk, totals, tree
 from appctl.app import App
 from appctl.background import add_lock_wait
 from appctl.disk import read_bounded
@@ -27,6 +27,7 @@ MADE = (
     "history.jsonl",
     "released.jsonl",
     "runs.jsonl",
+    "scale.json",
     "current",
     "public",
 )
@@ -87,7 +88,7 @@ def look(app: App, ours: Ours) -> Found:
     places = [app.base / thing.lstrip("/") for thing in there if "/systemd/" in thing]
     additions = [path for path in places if path.suffix == ".d" and app.system in path.parents]
     units = [path for path in places if path not in additions]
-    others = strangers(app, [path.name for path in units])
+    others = strangers(app, [*(path.name for path in units), *processes.names(processes.there(app), app)])
     if others:
         raise CtlError(
             f"{app.name}: nothing was removed. {', '.join(others)} still runs as the application's user, or within its "
@@ -146,7 +147,8 @@ def users_of(process: Path) -> set[int]:
 
 def stop(app: App, found: Found) -> None:
     """Stop everything in one step, so that no client starts the service again, and see that it has stopped."""
-    names = sorted({path.name for path in found.units if path.suffix != ".d"})
+    names = sorted({path.name for path in found.units if path.suffix != ".d" and "@" not in path.name})
+    names += processes.names(processes.there(app), app)
     if names:
         bounded.change("stop", *names)
     left = [named for named in names if systemd.active(named)]
@@ -175,7 +177,7 @@ def remove(app: App, ours: Ours, found: Found, state: bool) -> None:
     names = sorted({path.name for path in found.units if path.suffix != ".d"})
     run("systemctl", "daemon-reload")
     if names:
-        run("systemctl", "reset-failed", *names, check=False)
+        run("systemctl", "reset-failed", *(name.replace("@.", "@*.") for name in names), check=False)
     remove_user(app, ours, found.made)
     kept = [str(path) for path in (ours.state, *found.additions) if os.path.lexists(path)]
     kept = [f"/{Path(path).relative_to(app.base)}" for path in kept]
@@ -193,7 +195,12 @@ def links_of_targets(app: App) -> list[Path]:
     """What had the application started at boot."""
     return [
         app.system / f"{target}.target.wants" / unit
-        for target, unit in (("multi-user", app.service), ("sockets", app.socket), ("sockets", app.metrics))
+        for target, unit in (
+            ("multi-user", app.service),
+            ("multi-user", app.processes),
+            ("sockets", app.socket),
+            ("sockets", app.metrics),
+        )
     ]
 
 
