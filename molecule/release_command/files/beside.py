@@ -113,6 +113,27 @@ def check_broken() -> None:
     assert "twice" not in BOT.read_text()
 
 
+def exposure(unit: str) -> str:
+    """What systemd thinks of its sandbox."""
+    said = subprocess.run(["systemd-analyze", "security", unit], capture_output=True, text=True, check=True).stdout
+    return said[said.index("Overall exposure") :].split(": ")[1].split()[0]
+
+
+def check_units() -> None:
+    """They have the server's sandbox, environment and limits, and boot starts them."""
+    units = [unit for _, unit in up("worker") + up("bot")]
+    assert {exposure(unit) for unit in units} == {exposure("fastapi.service")}
+    for unit in units:
+        assert lines(unit), unit
+        environment = Path(f"/proc/{lines(unit)[-1]}/environ").read_bytes().split(b"\0")
+        assert b"SECRET_CASE=first" in environment
+        assert any(word.startswith(b"CREDENTIALS_DIRECTORY=/run/credentials/") for word in environment)
+    subprocess.run(["systemctl", "stop", *units], check=True)
+    assert Path("/etc/systemd/system/multi-user.target.wants/fastapi-processes.target").exists()
+    subprocess.run(["systemctl", "restart", "fastapi-processes.target"], check=True)
+    until("they are up", lambda: [unit for _, unit in up("worker") + up("bot")] == units)
+
+
 def check_scale() -> None:
     """Another number until the next deploy; what is down is started by the next run, and else that changes nothing."""
     assert "until the next deploy" in ctl("scale", "worker=3")
@@ -129,7 +150,7 @@ def check_scale() -> None:
     until("one generation is left", lambda: len(up("worker")) == 1)
 
 
-for check in [check_queue, check_alone, check_broken, check_scale]:
+for check in [check_queue, check_alone, check_broken, check_units, check_scale]:
     begin = time.monotonic()
     check()
     print(f"{check.__name__[6:]}: {time.monotonic() - begin:.1f} s", flush=True)
