@@ -207,8 +207,11 @@ def test_it_is_scaled_until_the_next_deploy(host: Host, table: Table) -> None:
     scaling(host, "worker=1")
     assert table.up() == ["fastapi-bot-aaa1@1-1.service", "fastapi-worker-aaa1@1-1.service"]
     assert processes.is_settled(host)
-    deploy(host, "aab2")
-    assert len([unit for unit in table.up() if "worker" in unit]) == 2
+    for release in ("aaa1", "aab2", "aaa1"):
+        deploy(host, release)
+        number = 1 if release == "aaa1" and host.scale.exists() else 2
+        assert len([unit for unit in table.up() if "worker" in unit]) == number
+    assert not host.scale.exists()
 
 
 def scaling(host: Host, words: str) -> dict[str, object]:

@@ -97,6 +97,8 @@ class Generation:
     def retire(self) -> None:
         """Tell those of before to stop. What has something to do finishes it, and is not waited for."""
         app = self.app
+        if not processes.scaled(app, self.release):
+            app.scale.unlink(missing_ok=True)  # it was for the one of before
         old = [unit for unit in there(app) if unit not in self.units]
         tell(app, old)
         finishing = settled(app) if old else []

@@ -118,14 +118,22 @@ def there(app: App) -> dict[Unit, str]:
     return found
 
 
+def scaled(app: App, release: str) -> dict[str, int]:
+    """What an operator has asked for while a release serves. Empty when it was for another one."""
+    try:
+        found = json.loads(disk.read_bounded(app.scale, 65536))
+        if found["release"] == release:
+            return {str(process): int(number) for process, number in found["processes"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return {}
+
+
 def count(app: App, release: str, process: str) -> int:
     """How many instances of a process there are to be: as the release says, until an operator has scaled it."""
-    try:
-        scaled = json.loads(disk.read_bounded(app.scale, 65536))
-        if scaled["release"] == release and process in scaled["processes"]:
-            return int(scaled["processes"][process])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    number = scaled(app, release).get(process)
+    if number is not None:
+        return number
     instances = of(app, release)[process]["instances"]
     return len(os.sched_getaffinity(0)) if instances == "auto" else int(instances)
 
