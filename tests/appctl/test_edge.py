@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,30 @@ def test_a_certificate_that_does_not_come_is_a_warning(host: Host, monkeypatch: 
     monkeypatch.setattr(certificates, "why_not", lambda *_: "no A record")
     assert host.ask("shop", ["a.test"])["changed"]
     assert talk.said[-1].startswith("warning: a.test has no certificate yet: no A record. Does its name lead here")
+
+
+def test_nobody_waits_for_a_certificate_that_caddy_has_given_up(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    said = iter(["", "", "rate limited"])
+
+    def ask(_: str, seconds: float) -> str:
+        asked.append(seconds)
+        return "none"
+
+    monkeypatch.setattr(certificates, "ask", ask)
+    monkeypatch.setattr(certificates, "why_not", lambda *_: next(said))
+    host.ask("shop", ["a.test"])
+    assert asked == [edge.LOOK] * 3
+    assert "yet: rate limited. " in talk.said[-1]
+
+
+def test_the_wait_for_a_certificate_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(0, 1000, 4))
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(certificates, "ask", lambda *_: "none within 5 s")
+    monkeypatch.setattr(certificates, "why_not", lambda *_: "")
+    assert edge.without("a.test", 0, 60) == "none within 5 s"
+    assert next(now) <= 64
 
 
 def test_an_authority_of_the_host_s_own(host: Host) -> None:

@@ -27,6 +27,9 @@ UNIT = "caddy.service"
 PATIENCE = 60.0
 """Seconds that the certificates of one application may take, together."""
 
+LOOK = 5.0
+"""Seconds between two looks at what Caddy says meanwhile."""
+
 
 class Edge:
     """Where what belongs to the edge lies on this host."""
@@ -238,14 +241,25 @@ def get(asked: dict[str, Any], since: float) -> None:
         return
     deadline = time.monotonic() + PATIENCE
     for domain in asked["domains"]:
-        why = certificates.ask(domain, max(1.0, deadline - time.monotonic()))
-        if why:
-            reason = certificates.why_not(domain, since) or why
+        if why := without(domain, since, deadline):
             talk.out(
-                f"warning: {domain} has no certificate yet: {reason}. Does its name lead here, and can the authority "
+                f"warning: {domain} has no certificate yet: {why}. Does its name lead here, and can the authority "
                 "reach port 80? It is asked again when a client comes, and by the next deploy",
                 error=True,
             )
+
+
+def without(domain: str, since: float, deadline: float) -> str:
+    """Why a domain has no certificate, as soon as Caddy or the clock says so. Empty when it has one.
+
+    Caddy goes on with what it has begun, whoever gives up waiting.
+    """
+    while True:
+        left = deadline - time.monotonic()
+        why = certificates.ask(domain, max(1.0, min(LOOK, left)))
+        reason = certificates.why_not(domain, since) if why else ""
+        if not why or reason or left <= LOOK:
+            return reason or why
 
 
 def leave(edge: Edge) -> bool:
