@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def is_module(path: Path) -> bool:
-    return path.parent == ROOT / "plugins/modules"
+def is_documented(path: Path) -> bool:
+    return path.parent in (ROOT / "plugins/modules", ROOT / "plugins/callback")
 
 
 def assigns_underscore(path: Path) -> bool:
@@ -48,7 +48,7 @@ def is_launcher(path: Path) -> bool:
 
 
 RULES: list[tuple[Callable[[Path], bool], str, str]] = [
-    (is_module, "validate-modules:missing-gplv3-license", "the collection's license is MIT"),
+    (is_documented, "validate-modules:missing-gplv3-license", "the collection's license is MIT"),
     (assigns_underscore, "pylint:disallowed-name", "_ is what is not used; nothing here is translated"),
     (
         asks_for_the_very_type,

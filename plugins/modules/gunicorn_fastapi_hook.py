@@ -18,7 +18,7 @@ options:
     elements: dict
     required: true
     description: The hosts, each with its C(name), the releases C(from) and C(to), and whether it C(changes).
-  commit: {type: str, description: The commit of the source, where it is known.}
+  commit: {type: str, description: "The commit of the source, where it is known."}
 author: the gunicorn_fastapi maintainers (@gunicorn-fastapi)
 """
 
