@@ -40,7 +40,9 @@ def needs_packaging(path: Path) -> bool:
 
 
 def starts_programs(path: Path) -> bool:
-    return path.is_relative_to(ROOT / "plugins") and "subprocess.run" in path.read_text(encoding="utf-8")
+    return path.is_relative_to(ROOT / "plugins") and bool(
+        re.search(r"subprocess\.(run|Popen)\(", path.read_text(encoding="utf-8"))
+    )
 
 
 def is_launcher(path: Path) -> bool:

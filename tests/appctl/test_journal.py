@@ -20,7 +20,7 @@ def binary(name: str, value: bytes, size: int | None = None) -> bytes:
 
 
 def read(stream: bytes, size: int = 65536) -> list[Record]:
-    return list(records(stream[at : at + size] for at in range(0, len(stream), size)))
+    return list(records((stream[at : at + size] for at in range(0, len(stream), size)), FIELDS))
 
 
 WHOLE = (
@@ -102,7 +102,7 @@ def flood(kind: str) -> Iterator[bytes]:
 def test_a_flood_takes_little_memory(kind: str) -> None:
     tracemalloc.start()
     try:
-        found = list(records(flood(kind)))
+        found = list(records(flood(kind), FIELDS))
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -79,7 +79,7 @@ def test_odd_records_are_read_and_their_reason_is_told_safely() -> None:
     while done < NUMBER:
         found: list[Record] = []
         # A length that lies ends a stream; the next one has other oddities.
-        for record in records(Odd(seed).stream(200)):
+        for record in records(Odd(seed).stream(200), FIELDS):
             assert set(record) <= set(FIELDS)
             found.append(record)
         seed += 1
@@ -92,7 +92,7 @@ def test_odd_records_take_little_memory() -> None:
     tracemalloc.start()
     try:
         for seed in range(max(3, NUMBER // 2000)):
-            for record in records(Odd(seed).stream(200)):
+            for record in records(Odd(seed).stream(200), FIELDS):
                 told([record])
         _, most = tracemalloc.get_traced_memory()
     finally:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import IO, cast
 
 PIECE = 65536
 ROOM = 256 * 1024 * 1024
@@ -57,22 +58,21 @@ def run(command: str, directory: Path, environment: dict[str, str], timeout: flo
 
 def read(process: subprocess.Popen[bytes], until: float, directory: Path) -> bytes:
     """The end of what a program prints until it is over, or the time or the room is."""
-    said = b""
-    assert process.stdout is not None
+    said, output = b"", cast(IO[bytes], process.stdout)
     with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
+        selector.register(output, selectors.EVENT_READ)
         while time.monotonic() < until:
             over = process.poll() is not None
             if shutil.disk_usage(directory).free < ROOM:
                 raise FullError
             # What it has left behind may have the pipe open for ever.
             ready = selector.select(0 if over else min(0.2, max(0.0, until - time.monotonic())))
-            piece = os.read(process.stdout.fileno(), PIECE) if ready else b""
+            piece = os.read(output.fileno(), PIECE) if ready else b""
             said = (said + piece)[-PIECE:]
             if over and not piece:
                 break
             if ready and not piece:  # it has closed its output
-                selector.unregister(process.stdout)
+                selector.unregister(output)
     return said
 
 

@@ -9,7 +9,7 @@ import selectors
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import IO, Any, cast
 
 HOLD = 0.7
 """Seconds that a record waits for earlier ones of other hosts: they come by different ways."""
@@ -74,8 +74,7 @@ def follow(streams: Mapping[str, list[str]], show: Callable[[str, Record], None]
                 pipe = subprocess.PIPE
                 processes[host] = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe)
                 for stream in (processes[host].stdout, processes[host].stderr):
-                    assert stream is not None
-                    selector.register(stream, selectors.EVENT_READ, host)
+                    selector.register(cast(IO[bytes], stream), selectors.EVENT_READ, host)
             while selector.get_map():
                 for key, _ in selector.select(TICK):
                     host = key.data

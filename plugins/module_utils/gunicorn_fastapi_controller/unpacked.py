@@ -99,10 +99,10 @@ def unpack(archive: Path, target: Path) -> None:
 class Head(tarfile.TarInfo):
     """An entry whose long name, which is read into memory, is none that no path can have."""
 
-    def _proc_member(self, tar: tarfile.TarFile) -> Any:
+    def _proc_member(self, *given: Any) -> Any:
         if self.size > PIECE and self.type not in (*tarfile.REGULAR_TYPES, tarfile.LNKTYPE):
             raise tarfile.ReadError(f"an entry has {self.size} bytes of name")
-        return super()._proc_member(tar)  # type: ignore[misc]
+        return super()._proc_member(*given)  # type: ignore[misc]
 
 
 def of_tar(archive: Path, tar: tarfile.TarFile) -> Iterator[Entry]:

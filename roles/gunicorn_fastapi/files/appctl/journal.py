@@ -39,7 +39,7 @@ def entries(*matches: str, lines: int = 200, since: float = 0) -> list[Record]:
     with contextlib.suppress(CtlError):
         pieces = chunks(*command, f"--lines={lines}", f"--since=@{since:.6f}", *matches, timeout=SECONDS, most=READ)
         with contextlib.closing(pieces):
-            for record in records(pieces):
+            for record in records(pieces, FIELDS):
                 found.append(record)
                 kept += sum(map(len, record.values()))
                 if kept > KEPT or len(found) >= lines:
@@ -55,8 +55,10 @@ def synchronize() -> None:
         print("journald does not answer, so its latest records may be missing here", file=sys.stderr)
 
 
-def records(pieces: Iterator[bytes], fields: Mapping[str, int] = FIELDS) -> Iterator[Record]:
+def records(pieces: Iterator[bytes], fields: Mapping[str, int]) -> Iterator[Record]:
     """The records of journalctl's export format, in pieces of any size. Of a field that comes twice, the first.
+
+    ``fields``: those that are wanted, and how many bytes each may have.
 
     https://systemd.io/JOURNAL_EXPORT_FORMATS: lines of NAME=VALUE or, where a value is not plain text, NAME, then
     its length in eight bytes, then the value. An empty line ends a record. One that is cut off is left out.
