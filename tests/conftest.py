@@ -1,5 +1,6 @@
 """What the tests share: servers that end with the test that started them, and a journal."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
@@ -10,6 +11,10 @@ from servers import ServerProcess
 
 # Where the example's tests run alone, inside the sandbox, these are not there.
 pytest_plugins = [name for name in ("ctl_host", "journals", "services") if find_spec(name)]
+
+# A shell's background job ignores both, and so would each program that a test starts and then interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 StartServer = Callable[..., ServerProcess]
 
