@@ -15,7 +15,7 @@ from appctl import systemd, tasks
 from appctl.tasks import FormError, parsed
 
 WORKER = """
-import asyncio
+import asyncio, functools, itertools, os
 from gunicorn_fastapi.doing import Doing
 from gunicorn_fastapi.last_words import LastWords
 from gunicorn_fastapi.log.request import Request, current
@@ -38,14 +38,14 @@ async def wait():
     await asyncio.sleep(1000)
 
 def block():
-    sum(range(10**13))  # in C, which looks at no signal
+    ready = map(functools.partial(os.write, 1), [b"ready\\n"])
+    sum(itertools.chain(ready, range(10**13)))  # all in C, which looks at no signal
 
 async def main():
     doing.loop = asyncio.get_running_loop()
     doing.listen()
     running = [asyncio.create_task(answer(path, path == "/begun"), name=path) for path in ("/begun", "/\\x1b[2J")]
     await asyncio.sleep(0)
-    print("ready", flush=True)
     %s
 
 asyncio.run(main())
@@ -69,7 +69,7 @@ def running(program: str) -> Iterator[systemd.Process]:
 
 
 def test_requests_tasks_and_stacks() -> None:
-    with running(WORKER % "await wait()") as worker:
+    with running(WORKER % "print('ready', flush=True); await wait()") as worker:
         for _ in range(2):  # what was said before is not said again
             seen = tasks.doing(worker)
             assert [(r["method"], r["path"], r["response_begun"]) for r in seen["requests"]] == [
