@@ -80,7 +80,7 @@ def test_the_templates_get_variables_of_the_command_line_in_their_types(tmp_path
         {"ansible.builtin.set_fact": {"__gunicorn_fastapi_host": {"systemd": 257}}},
         {
             "ansible.builtin.set_fact": {
-                "told": ["{{ __gunicorn_fastapi_files }}", "{{ __gunicorn_fastapi_addresses | from_json }}"]
+                "told": ["{{ __gunicorn_fastapi_files | from_json }}", "{{ __gunicorn_fastapi_addresses | from_json }}"]
             }
         },
     ]

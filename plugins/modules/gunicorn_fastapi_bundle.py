@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Pack a release on the controller, and name it after its content."""
+"""The documentation of an action: it runs on the controller, so nothing of it is sent to a host."""
 
 from __future__ import annotations
 
@@ -73,7 +73,6 @@ EXAMPLES = r"""
     identity: {python: "3.11", python_path: /usr/bin/python3}
     directory: /tmp
     before: {release: "", files: {}, configuration: {}}
-  delegate_to: localhost
 """
 
 RETURN = r"""
@@ -89,64 +88,3 @@ list: {type: str, returned: always, description: The lock file that the release 
 supplied: {type: list, elements: str, returned: always, description: What the role adds to the list.}
 manifest: {type: dict, returned: always, description: What the release was made from.}
 """
-
-import json
-
-from ansible.module_utils.basic import AnsibleModule
-
-NO_STATE = {"directory": "", "paths": [], "scratch": [], "working_directory": ""}
-
-
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "source": {"type": "path", "required": True},
-            "app_path": {"type": "str", "default": ""},
-            "built": {"type": "bool", "default": False},
-            "origin": {"type": "dict", "default": {}},
-            "exclude": {"type": "list", "elements": "str", "default": []},
-            "requirements": {"type": "str", "default": ""},
-            "extras": {"type": "list", "elements": "str", "default": []},
-            "groups": {"type": "list", "elements": "str", "default": []},
-            "locked": {"type": "str", "default": ""},
-            "include": {"type": "list", "elements": "str", "default": []},
-            "wheels": {"type": "dict", "default": {}},
-            "state": {"type": "dict", "default": NO_STATE},
-            "supply": {"type": "list", "elements": "path", "required": True},
-            "library": {"type": "path", "required": True},
-            "files": {"type": "str", "required": True, "no_log": True},
-            "identity": {"type": "dict", "required": True},
-            "machine": {"type": "str", "default": ""},
-            "credentials": {"type": "str", "default": "", "no_log": True},
-            "env_file": {"type": "str", "default": ""},
-            "directory": {"type": "path", "required": True},
-            "before": {"type": "dict", "required": True},
-        },
-        supports_check_mode=True,
-    )
-    # Not above, because ansible-lint, which compares the arguments, loads modules without their library. In a role
-    # it is ansible.module_utils, in a collection the collection's own; mypy knows neither.
-    from ..module_utils.gunicorn_fastapi_controller import (  # type: ignore[import-not-found,misc]
-        environment,
-        health_checks,
-    )
-    from ..module_utils.gunicorn_fastapi_controller.problem import InputError  # type: ignore[import-not-found,misc]
-    from ..module_utils.gunicorn_fastapi_controller.release import bundle  # type: ignore[import-not-found,misc]
-
-    try:
-        files = json.loads(module.params["files"])
-        variables = files.get("etc/environment")
-        if variables is not None:
-            files["etc/environment"] = environment.rendered(variables)
-        if "etc/checks.json" in files:
-            files["etc/checks.json"] = health_checks.rendered(files["etc/checks.json"])
-        made = bundle(**{**module.params, "files": files})
-    except InputError as error:
-        module.fail_json(msg=str(error))
-    for warning in made.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(**made)
-
-
-if __name__ == "__main__":
-    main()

@@ -51,14 +51,14 @@ CASES = {
 def render(template: str, kind: str, systemd: int, values: dict[str, Any]) -> str:
     """A template of a release's units, as Ansible renders it."""
     jinja = Environment(
-        loader=FileSystemLoader(ROLE / "templates/release/systemd"),
+        loader=FileSystemLoader(ROLE / "templates"),
         trim_blocks=True,
         keep_trailing_newline=True,
         undefined=StrictUndefined,
         autoescape=False,
     )
     defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
-    return jinja.get_template(template).render(
+    return jinja.get_template(f"release/systemd/{template}").render(
         **defaults
         | {"gunicorn_fastapi_app_module": "main:app", "__gunicorn_fastapi_credential_names": []}
         | values
