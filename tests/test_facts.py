@@ -71,7 +71,6 @@ def test_playbook_and_control_command_have_the_same_paths() -> None:
     assert variable("ctl") == str(SHOP.command)
     assert variable("uv_directory") == str(fetch.Uv("1.2", "").directory)
     assert VARIABLES["__gunicorn_fastapi_program"].startswith(f"{SHOP.tools}/ctl-")
-    assert f"{{{{ __gunicorn_fastapi_directory }}}}/{SHOP.incoming.name}" in (ROLE / "tasks/build.yml").read_text()
     assert f"{{{{ __gunicorn_fastapi_directory }}}}/{SHOP.releases.name}" in (ROLE / "tasks/host.yml").read_text()
 
 

@@ -12,6 +12,7 @@ import signal
 import stat
 import subprocess
 import tarfile
+import tempfile
 import threading
 import time
 import zipfile
@@ -23,6 +24,7 @@ from checks import expect, outcome, run
 from host import GOOD, ROOT
 
 WHEELS = Path("/srv/wheels")
+SENT = Path(tempfile.mkdtemp(prefix="sent-"))
 UIDS = Path("/tmp/uids")
 PTH = f"import os; open({str(UIDS)!r}, 'a').write(str(os.getuid()) + '\\n')\n"
 UV = next(Path("/usr/local/lib/gunicorn_fastapi").glob("uv-*")).name.removeprefix("uv-")
@@ -76,19 +78,17 @@ class Release:
 
     def send(self) -> None:
         """Put its archive where the controller puts it."""
-        archive = ROOT / "incoming" / self.archive
-        with tarfile.open(archive, "w:gz") as tar:
+        with tarfile.open(self.archive, "w:gz") as tar:
             for name, text in self.files.items():
                 info = tarfile.TarInfo(f"{self.id}/{name}")
                 info.size, info.mode = len(text.encode()), 0o640 if name == "etc/environment" else 0o644
                 tar.addfile(info, io.BytesIO(text.encode()))
-        archive.chmod(0o600)
 
     def start(
         self, *index: str, umask: int = 0o022, credentials: dict[str, str] | None = None
     ) -> subprocess.Popen[str]:
         """Send it and begin to build it."""
-        self.archive = f"{self.id}-{time.monotonic_ns() % 10**12}.tar.gz"
+        self.archive = f"{SENT}/{time.monotonic_ns()}.tar.gz"
         self.send()
         request = {
             "release": self.id,
@@ -126,7 +126,7 @@ def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 def clean() -> None:
     """Nothing is left of a build but complete releases and their virtualenvs."""
-    left = [path for path in (ROOT / "incoming").iterdir() if not path.name.endswith(".tar.gz")]
+    left = list((ROOT / "incoming").iterdir())
     expect(left == [], f"left: {left}")
     expect(outcome("systemctl", "is-active", "fastapi-build")[1].strip() == "inactive", "the unit of the build is left")
     cache = [path.name for path in Path("/var/cache/gunicorn_fastapi/builds/fastapi").iterdir()]
@@ -273,8 +273,6 @@ def short_ids() -> None:
             release.directory = ROOT / "releases" / name
         built = release.build()
         expect(built.get("failed") is True and not (ROOT / "releases" / name / "app/main.py").exists(), built)
-    for left in (ROOT / "incoming").glob("*.tar.gz"):
-        left.unlink()
     clean()
 
 

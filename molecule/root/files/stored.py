@@ -21,8 +21,8 @@ def links_in_place_of_releases() -> None:
     precious.chmod(0o750)
     before = owned(precious)
     places = [
-        ROOT / "releases/dead", ROOT / "virtualenvs/dead", ROOT / "credentials/dead", ROOT / "incoming/dead.tar.gz",
-        ROOT / "incoming/build-dead", Path("/var/cache/gunicorn_fastapi/builds/fastapi/dead"),
+        ROOT / "releases/dead", ROOT / "virtualenvs/dead", ROOT / "credentials/dead", ROOT / "incoming/build-dead",
+        Path("/var/cache/gunicorn_fastapi/builds/fastapi/dead"),
     ]  # fmt: skip
     for place in places:
         place.parent.mkdir(exist_ok=True)

@@ -8,9 +8,7 @@ import argparse
 import contextlib
 import grp
 import os
-import re
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,12 +35,6 @@ from appctl.ours import Ours
 from appctl.process import CtlError, run
 from appctl.releases import short
 
-ARCHIVE = re.compile(r"[0-9a-f]{40}-[0-9]{1,12}\.tar\.gz")
-"""An archive in the directory for those: its release, and a number of the run that has sent it."""
-
-FORGOTTEN = 3600.0
-"""Seconds after which nobody comes back for an archive that was sent."""
-
 
 class Request:
     """What is to be built, and from what."""
@@ -51,7 +43,7 @@ class Request:
         try:
             self.release = str(asked["release"])
             self.virtualenv = str(asked["virtualenv"])
-            self.archive = str(asked["archive"])
+            self.archive = Path(asked["archive"])
             self.python = str(asked["python"])
             self.index = [str(word) for word in asked.get("index", [])]
             self.uv = fetch.Uv.asked("build", asked["uv"]["version"], asked["uv"]["list"])
@@ -60,12 +52,12 @@ class Request:
             raise CtlError(f"build: the request on standard input has no {error}") from None
         if not (releases.ID.fullmatch(self.release) and releases.ID.fullmatch(self.virtualenv)):
             raise CtlError("build: the request names no release and virtualenv by their digests")
-        if not ARCHIVE.fullmatch(self.archive):
-            raise CtlError("build: the request names no archive that was sent")
+        if not self.archive.is_absolute():
+            raise CtlError("build: the request names no archive by its whole path")
 
 
 def command_build(app: App, arguments: argparse.Namespace) -> dict[str, object]:
-    """Build a release from what was sent to the directory for incoming archives; the request is on standard input."""
+    """Build a release from an archive that was sent; the request is on standard input."""
     os.umask(0o022)
     wanted = Request(read_request("build"))
     with lock.lock(app, f"the build of {short(wanted.release)}", arguments.lock_wait):
@@ -75,9 +67,6 @@ def command_build(app: App, arguments: argparse.Namespace) -> dict[str, object]:
         except (CtlError, OSError) as failure:
             why = disk.told(failure) if isinstance(failure, OSError) else str(failure)
             raise CtlError(f"release {short(wanted.release)} was not built; {handover.serving(app)}: {why}") from None
-        finally:
-            # This run's own: another one that waits for the lock has sent another.
-            (app.incoming / wanted.archive).unlink(missing_ok=True)
 
 
 def add_build(command: argparse.ArgumentParser) -> None:
@@ -98,7 +87,7 @@ def build(app: App, request: Request) -> bool:
         raise CtlError(f"there is no user {app.name} any more: it was uninstalled meanwhile. Deploy again")
     clear(app)
     with _workshop(app) as work:
-        unpack.unpack(app.incoming / request.archive, release, work / "release")
+        unpack.unpack(request.archive, release, work / "release")
         made = work / "release"
         (made / "manifest.building").rename(made / "manifest.json")
         manifest = contents.read_manifest(made / "manifest.json")
@@ -130,8 +119,6 @@ def clear(app: App) -> None:
     app.incoming.mkdir(mode=0o700, exist_ok=True)
     app.incoming.chmod(0o700)
     for left in app.incoming.iterdir():
-        if left.name.endswith(".tar.gz") and left.lstat().st_mtime > time.time() - FORGOTTEN:
-            continue  # somebody has sent it, and waits for the lock
         tree.remove(left)
     # Those that a version without private names has begun.
     for begun in app.releases.glob("*/manifest.building"):
