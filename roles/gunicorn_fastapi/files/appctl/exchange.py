@@ -187,7 +187,7 @@ def details(answer: Answer, path: str, host: str) -> str:
         cause += f": {', '.join(answer.paths)}"
     if answer.status == 404:
         cause += f", or add one in three lines: {ADDED}"
-    return f"{received(answer, host)}{f' {cause}' if cause else ''}"
+    return f"{received(answer, host)}{f'. {cause}' if cause else ''}"
 
 
 def likely_cause(status: int, location: str, path: str, host: str) -> str:

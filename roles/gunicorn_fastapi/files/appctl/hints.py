@@ -69,7 +69,8 @@ HINTS = (
     Hint(
         r"unable to open database file|readonly database|Errno 30\b|Read-only file system|no locator available for",
         "it leaves /var/lib/NAME ($STATE_DIRECTORY) and /tmp to write to. Give the application an absolute path there, "
-        f"by gunicorn_fastapi_environment, or open another one: {EDIT}ReadWritePaths=/the/path",
+        "by gunicorn_fastapi_environment, have a path of its source lead there by gunicorn_fastapi_state_paths, or "
+        f"open another one: {EDIT}ReadWritePaths=/the/path",
     ),
     Hint(
         rf"({ABSENT}).{{0,300}}['\" ]/(home|root)\b",
