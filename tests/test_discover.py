@@ -48,7 +48,16 @@ def test_an_application_is_found(files: dict[str, str], found: str, tmp_path: Pa
     ("files", "says"),
     [
         ({}, r"no application was found: none of main.py, .* is there and"),
-        ({"main.py": "def app(: broken"}, "no application was found: main.py has none"),
+        ({"main.py": "x = 1\n"}, "no application was found: main.py has none and"),
+        (
+            {"main.py": "x = 1\n\ndef app(: broken"},
+            r"found: Python 3\..* of the controller cannot read main.py, line 3: inv",
+        ),
+        (
+            {"main.py": "x = 1\n", "app.py": "x = (\n"},
+            r"main.py has none; Python .* cannot read app.py, line 1: '\(' was",
+        ),
+        ({"main.py": "x = '\0'\n"}, r"cannot read main.py.*null byte"),
         ({"main.py": "def create_app(settings): ...\n"}, "no application was found"),
         ({"main.py": 'app = "text"\n'}, "no application was found"),
         ({"main.py": APP, "api.py": APP}, r"main:app \(main.py, line 2\), api:app \(api.py, line 2\). Name one"),
@@ -62,6 +71,12 @@ def test_an_application_is_found(files: dict[str, str], found: str, tmp_path: Pa
 def test_none_or_several_are_told(files: dict[str, str], says: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"gunicorn_fastapi_app_module: .*{says}"):
         discover(source(tmp_path, files))
+
+
+@pytest.mark.parametrize("content", ["\ufeff".encode() + APP.encode(), b"# coding: latin-1\n# \xe9\n" + APP.encode()])
+def test_the_encoding_is_the_files_own(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_bytes(content)
+    assert discover(tmp_path)[0] == "main:app"
 
 
 def test_nothing_is_executed(tmp_path: Path) -> None:

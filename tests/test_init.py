@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 FILES = {
     "pyproject.toml": "[project]\nname = 'Corner-Shop'\nrequires-python = '>=3.12'\ndependencies = ['fastapi']\n",
     "shop/main.py": "",
-    "backend/requirements.in": "fastapi\n",
+    "backend/requirements.in": "fastapi\ncelery[redis]>=5\n",
     "backend/main.py": (
         "import os\nfrom fastapi import FastAPI\nfrom settings import Settings\napp = FastAPI()\n"
         "open('RAN', 'w')\nHOME = os.environ['HOME']\nlevel = os.getenv('LEVEL', 'x')\n"
@@ -24,7 +24,7 @@ FILES = {
     "backend/settings.py": (
         "from typing import ClassVar\nfrom pydantic_settings import BaseSettings\nclass Settings(BaseSettings):\n"
         "    model_config = dict(env_prefix='shop_')\n    database_url: str\n    name: str = 'x'\n"
-        "    kind: ClassVar[str]\n"
+        "    jwt_key: str = 'changeme'\n    kind: ClassVar[str]\n"
     ),
     "backend/tests/test_main.py": "import os\nos.environ['OF_A_TEST']\n",
     "backend/alembic.ini": "",
@@ -68,12 +68,18 @@ def test_what_it_writes_is_what_the_project_needs(top: Path) -> None:
         "gunicorn_fastapi_app_path": "backend",
         "gunicorn_fastapi_health_path": "/api/health",
         "gunicorn_fastapi_environment": {"LEVEL": None, "SMTP_HOST": None},
-        "gunicorn_fastapi_secret_environment": {"SHOP_DATABASE_URL": None, "SMTP_PASSWORD": None},
+        "gunicorn_fastapi_secret_environment": {"SHOP_DATABASE_URL": None, "SHOP_JWT_KEY": None, "SMTP_PASSWORD": None},
     }
     inventory = yaml.safe_load((top / WRITTEN[0]).read_text())
     assert inventory["fastapi_hosts"]["hosts"] == {"shop.example.com": {"ansible_user": "me", "ansible_become": True}}
     assert yaml.safe_load((top / WRITTEN[3]).read_text())["jobs"]["deploy"]["steps"]
-    for unknown in ("/api/health is the whole path", "alembic.ini", "frontend/package.json", "git does not ignore it"):
+    for unknown in (
+        "/api/health is the whole path",
+        "have celery",
+        "alembic.ini",
+        "frontend/package.json",
+        "git does not ignore it",
+    ):
         assert unknown in said
     assert not (top.parent / "ran").exists()
     written = "".join((top / name).read_text() for name in WRITTEN)

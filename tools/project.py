@@ -23,6 +23,7 @@ SECRET = re.compile(
     "SECRET|TOKEN|PASSWORD|PASSWD|KEY|DSN|CREDENTIAL|PRIVATE|SALT"
     "|(DATABASE|DB|MONGO|MONGODB|POSTGRES|POSTGRESQL|MYSQL|REDIS|AMQP|RABBITMQ|BROKER|SMTP)_?UR[IL]$"
 )
+QUEUE = re.compile(r"""^[\s"']*(arq|celery|dramatiq|huey|rq|saq|taskiq)\b""", re.MULTILINE)
 HEALTH = re.compile(r"/(?:[\w/.-]*/)?(?:healthz?|health-?check|livez?|liveness|readyz?|ready|ping|status|up)/?")
 SYSTEM = {
     "HOME",
@@ -118,7 +119,7 @@ def find_application(project: Project) -> None:
         try:
             project.module, project.found = discover.discover(project.top / place)
         except InputError as error:
-            if "several" in str(error):
+            if "several" in str(error) or "cannot read" in str(error):
                 project.path, several = place, str(error)
                 break
             continue
@@ -141,7 +142,7 @@ def modules(directory: Path) -> Iterator[tuple[Path, ast.Module]]:
             return
         try:
             if path.stat().st_size < SIZE_MAX:
-                yield path, ast.parse(path.read_text(encoding="utf-8"))
+                yield path, ast.parse(path.read_bytes())  # bytes, for the encoding is the file's own
         except (OSError, ValueError, SyntaxError, RecursionError):
             continue
 
@@ -190,13 +191,15 @@ def environment(tree: ast.Module) -> Iterator[str]:
 
 
 def fields(settings: ast.ClassDef) -> Iterator[str]:
-    """The variables of a settings class that have no default: those are the ones that must be given."""
+    """The variables of a settings class that must be given: without a default, or with a secret for one."""
     prefix = re.search(r"env_prefix\s*=\s*['\"](\w*)['\"]", ast.unparse(settings))
     for node in settings.body:
-        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is None):
+        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
             continue
-        if "ClassVar" not in ast.unparse(node.annotation):
-            yield f"{prefix[1] if prefix else ''}{node.target.id}".upper()
+        name = f"{prefix[1] if prefix else ''}{node.target.id}".upper()
+        standing = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) and SECRET.search(name)
+        if (node.value is None or standing) and "ClassVar" not in ast.unparse(node.annotation):
+            yield name
 
 
 def find_samples(project: Project) -> None:
@@ -224,8 +227,24 @@ def find_packages(project: Project) -> None:
         )
 
 
+def lists_of(project: Project) -> Iterator[Path]:
+    """Where a person writes the packages of a project."""
+    for directory in dict.fromkeys([project.application, project.top]):
+        yield from (
+            path
+            for name in ("pyproject.toml", "requirements.in", "requirements.txt")
+            if (path := directory / name).is_file()
+        )
+
+
 def find_others(project: Project) -> None:
     """What is beside the application, and may have to run, too."""
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in lists_of(project)]
+    if queue := next((match[1] for text in texts if (match := QUEUE.search(text))), ""):
+        project.unknown.append(
+            f"which processes run beside it: its packages have {queue}. If so, "
+            'gunicorn_fastapi_processes: {worker: {command: "..."}}.'
+        )
     if list(project.application.glob("**/alembic.ini")):
         project.unknown.append(
             "whether a deploy migrates the database: it has alembic.ini. If so, "

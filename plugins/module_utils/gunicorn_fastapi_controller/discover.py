@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import platform
 import re
 import tomllib
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ class Module:
     """What could be one: calls of something else, and other expressions."""
     imported: dict[str, str] = field(default_factory=dict)
     factories: dict[str, int] = field(default_factory=dict)
+    unread: str = ""
+    """Why it is no Python that this controller reads."""
 
     @property
     def name(self) -> str:
@@ -54,12 +57,14 @@ def body(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from body(statement.body)
 
 
-def read(path: str, text: str) -> Module:
+def read(path: str, content: bytes) -> Module:
     """What a file binds. Nothing when it is no Python that this controller reads."""
     module, aliases = Module(path), {}
     try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
+        tree = ast.parse(content)  # bytes, for the encoding is the file's own
+    except (SyntaxError, ValueError, RecursionError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        module.unread = f"{path}{line}: {visible(getattr(error, 'msg', '') or str(error))}"
         return module
     for statement in body(tree.body):
         if isinstance(statement, ast.ImportFrom):
@@ -105,8 +110,8 @@ def discover(directory: Path) -> tuple[str, str]:
     modules = []
     for place in PLACES:
         try:
-            modules.append(read(place, (directory / place).read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            modules.append(read(place, (directory / place).read_bytes()))
+        except OSError:
             continue
     certain = [module for module in modules if module.applications]
     chosen = [(module, *choice) for module in certain or modules if (choice := choose(module))]
@@ -116,8 +121,15 @@ def discover(directory: Path) -> tuple[str, str]:
         listed = ", ".join(f"{module.name}:{name} ({module.path}, line {line})" for module, name, line in chosen)
         raise InputError(f"{VARIABLE}: the source has several applications: {listed}. Name one of them.")
     if not chosen:
-        looked = ", ".join(module.path for module in modules)
-        where = f"{looked} has none" if looked else f"none of {', '.join(PLACES)} is there"
+        where = "; ".join(
+            [f"{m.path} has none" for m in modules if not m.unread]
+            + [
+                f"Python {platform.python_version()} of the controller cannot read {m.unread}"
+                for m in modules
+                if m.unread
+            ]
+        )
+        where = where or f"none of {', '.join(PLACES)} is there"
         raise InputError(
             f"{VARIABLE}: no application was found: {where} and [tool.fastapi] in pyproject.toml "
             "names none. Name it as MODULE:ATTRIBUTE, such as shop.main:app."
