@@ -42,7 +42,7 @@ down: venv ## remove the host of `make up`
 	@ansible-playbook molecule/destroy.yml
 
 .PHONY: test
-test: venv packages ## lint, unit tests, all Molecule scenarios, and whether the bench works
+test: venv packages kernels ## lint, unit tests, all Molecule scenarios, and whether the bench works
 	@tools/stages lint unit molecule bench
 
 .PHONY: lint
@@ -54,7 +54,7 @@ unit: venv ## run the unit tests (ARGS for pytest)
 	@pytest tests $(ARGS)
 
 .PHONY: molecule
-molecule: venv packages ## run all Molecule scenarios
+molecule: venv packages kernels ## run all Molecule scenarios
 	@tools/stages molecule
 
 .PHONY: bench
@@ -85,6 +85,7 @@ clean: ## remove .venv, .cache and this checkout's containers; images stay
 	@! command -v podman >/dev/null || tools/podman ps --all --quiet \
 	  --filter=name='-$(lastword $(subst -, ,$(container)))$$' | \
 	  xargs --no-run-if-empty tools/podman rm --force --time=0 --volumes
+	@for machine in $(wildcard .cache/metal/*/machine.json); do tools/metal down "$$(basename "$$(dirname "$$machine")")"; done
 	@rm -rf .venv .cache .ansible
 
 .PHONY: venv
@@ -94,3 +95,8 @@ venv:
 .PHONY: packages
 packages:
 	@tools/install-packages podman mmdebstrap ssh ssh-keygen newuidmap flock nsenter unshare curl git
+
+# Not every distribution and architecture has the first; what needs them is skipped then, and says so.
+.PHONY: kernels
+kernels:
+	@tools/install-packages linux.uml slirp4netns || true
