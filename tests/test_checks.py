@@ -50,7 +50,7 @@ def test_each_check_has_a_case_that_it_refuses() -> None:
         environment={"MY-KEY": "x"}, credentials={"../key": "x"},
         build_command=" ", build_environment={"A-B": ""}, build_timeout=0,
         secret_environment={"MY-KEY": "x"}, env_file="/nonexistent", egress=["db.example.com"],
-        release_command=[""], processes={"worker": {}}, release_timeout=0,
+        release_command=[""], processes={"worker": {}}, timers={"night": {}}, release_timeout=0,
         gunicorn_settings={"Max-Requests": 1, "forwarded_allow_ips": "10.0.0.1"}, uvicorn_settings={"port": 80},
         drain_timeout=0, graceful_timeout=2, header_max=0, header_timeout=0,
         body_max=-1, stall_timeout=-1, websocket_message_max=0, websocket_memory_max=-1, keep_releases=1,

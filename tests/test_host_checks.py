@@ -9,6 +9,7 @@ from gunicorn_fastapi_controller import hosts
 GOOD: dict[str, Any] = {
     "init": "systemd", "systemd": 257, "system": "Debian GNU/Linux 13 (trixie)", "python": "3.13.5", "refusal": "",
     "holders": [], "free": 10**10, "read_only": [], "edge": {"owners": {"a.test": "shop"}, "foreign": False},
+    "taken": [], "timers": {},
 }  # fmt: skip
 NGINX = {"address": "0.0.0.0:80", "by": "is held by nginx (process 7)"}
 INPUTS: dict[str, Any] = {
@@ -22,9 +23,19 @@ def test_a_good_host() -> None:
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
-    bad = {"init": "tini", "systemd": 0, "python": "", "refusal": "no", "holders": [NGINX]}
+    bad = {"init": "tini", "systemd": 0, "python": "", "refusal": "no", "holders": [NGINX], "taken": ["/x"]}
     inputs = INPUTS | {"gunicorn_fastapi_domains": ["a.test"]}
     assert len(hosts.problems(GOOD | bad, inputs)) == len(hosts.CHECKS)
+
+
+def test_a_time_that_never_comes_and_a_unit_of_somebody_else_are_refused() -> None:
+    (problem,) = hosts.problems(GOOD | {"timers": {"night": {"25:00": "is no time for systemd: x"}}}, INPUTS)
+    assert problem == (
+        "gunicorn_fastapi_timers: night: on_calendar: 25:00 is no time for systemd: x (systemd-analyze calendar "
+        "'25:00'). Correct it, nothing has changed."
+    )
+    (problem,) = hosts.problems(GOOD | {"taken": ["/etc/systemd/system/shop-night.timer"]}, INPUTS)
+    assert "shop-night.timer is there, and this role did not make it. Remove it, or choose another name" in problem
 
 
 def test_a_domain_is_one_application_s() -> None:

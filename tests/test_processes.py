@@ -11,7 +11,6 @@ from gunicorn_fastapi_controller import processes
 from jinja2 import Environment, FileSystemLoader
 
 ROLE = Path(__file__).resolve().parent.parent / "roles/gunicorn_fastapi"
-GROUPS = {"all": ["one", "two", "db"], "web": ["one", "two"], "empty": []}
 
 
 @pytest.mark.parametrize(
@@ -82,24 +81,6 @@ def test_what_can_be_meant_is_not(ready: object) -> None:
     by_command = not isinstance(ready, int) and ready != "notify"
     assert (whole["worker"]["ready_command"] == ready) == by_command
     assert whole["beat"]["instances"] == "auto"
-
-
-@pytest.mark.parametrize(
-    ("hosts", "has"),
-    [
-        ("all", "one two db"), ("web", "one two"), ("first:web", "one"), ("db", "db"), ("first:all", "one"),
-        ("first:empty", ""), ("empty", ""),
-    ],
-)  # fmt: skip
-def test_a_process_runs_where_it_is_to(hosts: str, has: str) -> None:
-    whole = processes.whole({"beat": {"command": "x", "hosts": hosts}})
-    assert [host for host in GROUPS["all"] if processes.of_host(whole, host, GROUPS)] == has.split()
-    assert not processes.unknown_hosts(whole, GROUPS)
-
-
-@pytest.mark.parametrize(("hosts", "word"), [("first", "depends on --limit"), ("queue", "neither a group nor a host")])
-def test_hosts_that_nobody_knows_are_refused(hosts: str, word: str) -> None:
-    assert word in processes.unknown_hosts({"beat": {"command": "x", "hosts": hosts}}, GROUPS)
 
 
 def script(tmp_path: Path, **process: object) -> Path:

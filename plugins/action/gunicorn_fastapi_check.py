@@ -16,7 +16,7 @@ LIBRARY = str(Path(__file__).resolve().parent.parent / "module_utils")
 if LIBRARY not in sys.path:
     sys.path.append(LIBRARY)
 
-from gunicorn_fastapi_controller import checks, hosts, inputs, location, processes  # noqa: E402
+from gunicorn_fastapi_controller import checks, hosts, inputs, location, placing, processes, timers  # noqa: E402
 
 # Not repeated in a result, which -v prints.
 SECRETS = ("environment", "secret_environment", "build_environment", "credentials", "checks", "hooks")
@@ -37,6 +37,13 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
                 problems.append(f"{name}: its value cannot be had: {error}")
         return values, problems
 
+    def patterns(self) -> list[str]:
+        """What the play says of its hosts. Nothing where Ansible does not tell."""
+        block, play = getattr(self._task, "_parent", None), None
+        while block is not None:
+            block, play = getattr(block, "_parent", None), getattr(block, "_play", None) or play
+        return [str(pattern) for pattern in getattr(play, "hosts", None) or []]
+
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         variables = task_vars or {}
         result: dict[str, Any] = super().run(tmp, variables)
@@ -48,12 +55,15 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
         problems += wrong
         problems += checks.problems(converted)
         problems += inputs.unknown(list(variables), list(options))
-        beside: dict[str, Any] = {}
+        beside: dict[str, dict[str, Any]] = {}
         if not problems:
             groups = variables.get("groups", {})
-            beside = processes.whole(converted.get(processes.VARIABLE, {}))
-            problems += [p for p in [processes.unknown_hosts(beside, groups)] if p]
-            beside = processes.of_host(beside, variables["inventory_hostname"], groups)
+            play = placing.of_play(self.patterns(), groups)
+            for module in (processes, timers):
+                all_of_them = module.whole(converted.get(module.VARIABLE, {}))
+                problems += [p for p in [placing.unknown(module.VARIABLE, all_of_them, groups, play)] if p]
+                own = placing.of_host(all_of_them, variables["inventory_hostname"], groups, play)
+                beside[module.VARIABLE.removeprefix(inputs.PREFIX)] = own
         found = arguments.get("found")
         if found and not problems:
             problems = hosts.problems(found, converted)
@@ -64,4 +74,4 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
             return result | {"failed": True, "msg": "\n".join(problems)}
         told = {n: v for n, v in converted.items() if n not in PRIVATE}
         told["gunicorn_fastapi_app_source"] = location.without_secrets(converted["gunicorn_fastapi_app_source"])
-        return result | {"changed": False, "inputs": told, "processes": beside}
+        return result | {"changed": False, "inputs": told, **beside}

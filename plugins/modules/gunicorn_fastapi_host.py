@@ -23,6 +23,9 @@ options:
     default: false
     description: Whether the application is to have domains, and the ports 80 and 443 are the edge's.
   uv: {type: path, required: true, description: Directory of the uv that installs requirements.}
+  timers:
+    type: dict
+    description: The timers that it is to have, by their names, each with C(on_calendar), a list of times.
   ours:
     type: str
     required: true
@@ -58,6 +61,8 @@ edge: {type: dict, returned: always, description: "The host's edge, its domains,
 refusal: {type: str, returned: always, description: "Why the name cannot be had, empty when it can."}
 marked: {type: bool, returned: always, description: Whether root's record says that the name is the application's.}
 there: {type: list, elements: str, returned: always, description: What has the name.}
+taken: {type: list, elements: str, returned: always, description: Units of others that have the names of O(timers).}
+timers: {type: dict, returned: always, description: "Times of O(timers) that are none, by timer, and why."}
 user: {type: bool, returned: always, description: Whether the application's user is there.}
 outdated: {type: list, elements: str, returned: always, description: Paths of O(installed) that differ or lack.}
 read_only: {type: list, elements: str, returned: always, description: Read-only mount points that a deploy writes to.}
@@ -231,7 +236,7 @@ class Host:
 
     def name_on_host(self) -> dict[str, object]:
         """What the control command's own program says of the name."""
-        command = ["/usr/bin/python3", "-I", "-S", "-", "check", self.name]
+        command = ["/usr/bin/python3", "-I", "-S", "-", "check", self.name, *(self.module.params["timers"] or {})]
         _, out, _ = self.module.run_command(command, data=self.module.params["ours"], check_rc=True)
         told: dict[str, object] = json.loads(out)
         return told
@@ -274,6 +279,7 @@ class Host:
         # Not above, for the reason that gunicorn_fastapi_bundle gives.
         from ..module_utils import gunicorn_fastapi_edge as edges  # type: ignore[import-not-found,misc]
         from ..module_utils.gunicorn_fastapi_addresses import holders  # type: ignore[import-not-found,misc]
+        from ..module_utils.gunicorn_fastapi_times import untimely  # type: ignore[import-not-found,misc]
 
         wants_edge = self.module.params["edge"]
         edge = edges.look(self.name, self.run)
@@ -304,6 +310,7 @@ class Host:
             "free": self.free(),
             "read_only": read_only(str(self.directory), *WRITTEN),
             "outdated": [w["path"] for w in wanted if not is_as_wanted(w)],
+            "timers": untimely(self.module.params["timers"] or {}, self.module.run_command),
             "enabled": self.enabled(),
             "current": settled["current"],
             "settled": settled["release"],
@@ -325,6 +332,7 @@ def main() -> None:
             "addresses": {"type": "str", "default": ""},
             "edge": {"type": "bool", "default": False},
             "uv": {"type": "path", "required": True},
+            "timers": {"type": "dict"},
             "ours": {"type": "str", "required": True},
             "installed": {"type": "str", "no_log": True},
         },

@@ -115,6 +115,8 @@ WORDS: dict[str, list[str]] = {
     "scale": ["worker=2"],
     "run": ["--", "true"],
     "shell": [],
+    "timers": [],
+    "timed": ["begin", "night", "aaa1"],
     "runs": [],
     "ran": ["0123abcd"],
     "tasks": [],

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import pytest
-from appctl import bounded, generations, processes, scale, systemd
+from appctl import bounded, generations, processes, scale, scheduling, systemd, timers
 from appctl.generations import generation
 from appctl.process import CtlError
 from ctl_host import Host
@@ -243,9 +243,10 @@ def test_other_units_are_no_instances(host: Host, name: str) -> None:
 
 
 def test_a_host_without_any_is_not_asked(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "run", lambda *_: pytest.fail("it asks"))
-    monkeypatch.setattr(generations, "run", lambda *_: pytest.fail("it asks"))
+    for module in (processes, generations, timers, scheduling):
+        monkeypatch.setattr(module, "run", lambda *_: pytest.fail("it asks"))
     host.serves("aaa1")
     assert processes.is_settled(host)
+    assert timers.is_settled(host)
     deploy(host, "aaa1")
-    assert processes.described(host) == []
+    assert processes.described(host) == timers.described(host) == []

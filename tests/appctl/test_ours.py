@@ -71,6 +71,22 @@ def test_what_has_the_name_already_is_named(shop: Ours, path: str, told: str) ->
         shop.claim()
 
 
+def test_units_of_timers_are_ours_by_the_record_alone(shop: Ours) -> None:
+    for name in ("shop-night.timer", "shop-night-0a1b.service", "shop-backup.timer", "shop-backup-1.service"):
+        put(shop, f"etc/systemd/system/{name}")
+    assert list(shop.units()) == []
+    assert shop.refusal() == ""
+    assert shop.taken(["backup"]) == [f"/etc/systemd/system/shop-backup{end}" for end in ("-1.service", ".timer")]
+    assert shop.taken(["night", "day"]) == [
+        f"/etc/systemd/system/shop-night{end}" for end in ("-0a1b.service", ".timer")
+    ]
+    shop.add(*(f"/etc/systemd/system/shop-night{end}" for end in ("-0a1b.service", ".timer")))
+    assert list(shop.units()) == [f"/etc/systemd/system/shop-night{end}" for end in ("-0a1b.service", ".timer")]
+    assert shop.taken(["night"]) == shop.taken([]) == []
+    put(shop, "usr/lib/systemd/system/shop_admin-night.timer")
+    assert shop.taken(["night"]) == []
+
+
 def test_units_of_a_longer_name_are_others(shop: Ours) -> None:
     put(shop, "etc/systemd/system/shop_admin.service")
     put(shop, "etc/systemd/system/shop-worker.service")

@@ -123,6 +123,26 @@ def test_with_its_state_nothing_of_it_stays(host: Host) -> None:
     assert not any("what it has written" in line for line in said)
 
 
+def test_timers_go_with_their_jobs_and_what_systemd_has_noted_of_them(host: Host) -> None:
+    night = [f"etc/systemd/system/shop-night{end}" for end in (".timer", "-0a1b.service", "-0a1b.service.d")]
+    host.put(night[0], "Unit=shop-night-0a1b.service\n")
+    host.put(night[1])
+    (host.app.base / night[2]).symlink_to(host.app.extensions)
+    host.put("etc/systemd/system/timers.target.wants/shop-night.timer")
+    host.put("var/lib/systemd/timers/stamp-shop-night.timer")
+    host.put("opt/shop/timers/night.json")
+    host.ours.add(*(f"/{path}" for path in night))
+    foreign = {"etc/systemd/system/shop-backup.timer", "var/lib/systemd/timers/stamp-shop-backup.timer"}
+    for path in foreign:
+        host.put(path)
+    host.uninstall()
+    assert host.there() == SHARED | RECORD | STATE | foreign
+    assert host.ours.made() == ["/var/lib/shop"]
+    assert any(
+        " shop-night.timer" in line and " shop-night-0a1b.service" in line for line in host.asked if "stop" in line
+    )
+
+
 def test_one_step_stops_all_units_by_their_names(host: Host) -> None:
     host.put("etc/systemd/system/shop_admin.service")
     host.put("etc/systemd/system/shop-worker.service")

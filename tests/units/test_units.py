@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from gunicorn_fastapi_controller import processes
+from gunicorn_fastapi_controller import processes, timers
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 ROLE = Path(__file__).resolve().parents[2] / "roles/gunicorn_fastapi"
@@ -32,6 +32,27 @@ for name, process in BESIDE.items():
         "suffix": f" ({name} %i)",
         "script": f"/opt/fastapi/releases/@RELEASE@/etc/process-{name}",
         "process": process,
+    }
+TIMERS = timers.whole(
+    {
+        "night": {
+            "command": "x",
+            "on_calendar": ["03:00", "Mon 04:00"],
+            "on_failure": "mail",
+            "spread": 600,
+            "persistent": True,
+        },
+        "often": {"command": ["x"], "on_calendar": "hourly", "timeout": 60},
+    }
+)
+for name, timer in TIMERS.items():
+    KINDS[name] = KINDS["run"] | {
+        "instance": name,
+        "unit": f"-{name}",
+        "suffix": f" ({name})",
+        "script": f"/opt/fastapi/releases/@RELEASE@/etc/timer-{name}",
+        "timer": timer,
+        "within": timer["timeout"],
     }
 CASES = {
     "252": {},
@@ -79,6 +100,7 @@ UNITS = [
     for suffix in ("service", "socket")
     if suffix == "service" or KINDS[kind]["private"]
 ]
+UNITS += [(timer, "timer") for timer in TIMERS]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -117,7 +139,8 @@ def test_nothing_of_the_operator_s_variables_reaches_what_runs_with_all_rights(k
     assert not re.search("^EnvironmentFile=", text, re.MULTILINE)
     assert "x.so" not in text
     privileged = re.findall(r"^Exec\w+=[-@:!]*\+(\S+)", text, re.MULTILINE)
-    assert set(privileged) == ({"/usr/local/sbin/fastapictl"} if KINDS[kind]["private"] else set())
+    told = KINDS[kind]["private"] or "timer" in KINDS[kind]
+    assert set(privileged) == ({"/usr/local/sbin/fastapictl"} if told else set())
 
 
 def test_what_must_not_run_twice_is_only_imported(monkeypatch: pytest.MonkeyPatch) -> None:

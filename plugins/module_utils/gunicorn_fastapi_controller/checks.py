@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import addresses, domains, health_checks, hooks, location, processes, secret, settings, state, texts
+from . import addresses, domains, health_checks, hooks, location, processes, secret, settings, state, texts, timers
 from .environment import wrong
 from .inputs import matches, shown
 from .names import TAKEN
@@ -312,6 +312,7 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     credentials,
     release_command,
     processes.processes,
+    timers.timers,
     above_zero("gunicorn_fastapi_release_timeout"),
     egress,
     settings.gunicorn_settings,

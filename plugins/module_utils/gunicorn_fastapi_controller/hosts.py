@@ -82,7 +82,22 @@ def domains(found: Found, inputs: Mapping[str, Any]) -> str:
     return ""
 
 
-CHECKS: tuple[Callable[[Found, Mapping[str, Any]], str], ...] = (init, systemd, python, name, bind, domains)
+def timers(found: Found, _inputs: Mapping[str, Any]) -> str:
+    """Whether their times are times for this host's systemd, and nobody else has units of their names."""
+    if found["taken"]:
+        return (
+            f"gunicorn_fastapi_timers: {', '.join(found['taken'])} is there, and this role did not make it. Remove it, "
+            "or choose another name for the timer."
+        )
+    told = [
+        f"{timer}: on_calendar: {text} {why} (systemd-analyze calendar '{text}')."
+        for timer, times in found["timers"].items()
+        for text, why in times.items()
+    ]
+    return f"gunicorn_fastapi_timers: {' '.join(told)} Correct it, nothing has changed." if told else ""
+
+
+CHECKS: tuple[Callable[[Found, Mapping[str, Any]], str], ...] = (init, systemd, python, name, bind, domains, timers)
 
 
 def problems(found: Found, inputs: Mapping[str, Any]) -> list[str]:

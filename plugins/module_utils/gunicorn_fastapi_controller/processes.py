@@ -122,7 +122,7 @@ def wrong_with(name: str, process: object) -> str:
         "stop_timeout": f"seconds from 1 to {LONGEST_STOP}",
         "ready": '"notify", a command that has to succeed, or the seconds that it has to stay up, up to 3600',
         "memory_max": "bytes, or such as 512M",
-        "hosts": "all, a group or host of the inventory, or first:GROUP",
+        "hosts": "all, first, one, a group or host of the inventory, first:GROUP or one:GROUP",
     }
     return next((f"{name}: {key} has to be {allowed[key]}." for key, is_wrong in wrong.items() if is_wrong), "")
 
@@ -132,24 +132,6 @@ def processes(inputs: Mapping[str, Any]) -> str:
     found = inputs[VARIABLE]
     problems = (wrong_with(name, process) for name, process in found.items())
     return next((f"{VARIABLE}: {problem}" for problem in problems if problem), "")
-
-
-def unknown_hosts(found: Mapping[str, Any], groups: Mapping[str, Any]) -> str:
-    """Whose hosts the inventory does not have. The first host of a play is none, for it depends on --limit."""
-    hosts = {host for members in groups.values() for host in members}
-    for name, process in found.items():
-        wanted = str(process.get("hosts", DEFAULTS["hosts"]))
-        if wanted == "first":
-            return (
-                f"{VARIABLE}: {name}: hosts: first: which host is the first depends on --limit, and two would run it. "
-                "Say of which group: first:GROUP."
-            )
-        if wanted != "all" and wanted.removeprefix("first:") not in {*groups, *hosts}:
-            return (
-                f"{VARIABLE}: {name}: hosts: {shown(wanted)} is neither a group nor a host of the inventory. "
-                f"There are {', '.join(sorted(groups))}."
-            )
-    return ""
 
 
 def whole(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -168,14 +150,3 @@ def whole(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             "ready_command": ready if by_command else "",
         }
     return made
-
-
-def of_host(found: Mapping[str, dict[str, Any]], host: str, groups: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Those that a host of the inventory has."""
-
-    def has(wanted: str) -> bool:
-        if wanted.startswith("first:"):
-            return host in list(groups.get(wanted.removeprefix("first:"), []))[:1]
-        return wanted in ("all", host) or host in groups.get(wanted, [])
-
-    return {name: process for name, process in found.items() if has(process["hosts"])}

@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 
-from appctl import bounded, disk, processes, releases, systemd, talk
+from appctl import bounded, disk, processes, releases, scheduling, systemd, talk
 from appctl.app import App
 from appctl.instance import unit_text, why
 from appctl.ours import Ours
@@ -42,6 +42,7 @@ class Generation:
         former = processes.of(app, releases_of(app, self.before)) if self.before else {}
         both = {**former, **self.processes}
         self.replaced = [name for name in both if REPLACE in (self.mode(name), former.get(name, {}).get("deploy"))]
+        self.schedule = scheduling.Schedule(app, release)
         self.stopped: list[Unit] = []
         """Those of before that were stopped for ones that must not run beside them."""
 
@@ -63,6 +64,7 @@ class Generation:
                 link.symlink_to(app.extensions)
         if self.processes:
             run("systemctl", "daemon-reload")
+        self.schedule.place()
 
     def prove(self) -> None:
         """Start those that may run beside those of before, and see that they stay up. Raises CtlError."""
@@ -79,6 +81,7 @@ class Generation:
                 bounded.change("stop", *names(old, self.app))
             start(self.app, self.release, [unit for unit in self.units if unit.process == process])
         want(self.app, self.units)
+        self.schedule.switch()
 
     def undo(self) -> None:
         """Stop the new ones, and start again what was stopped for them. Raises CtlError when that fails."""
@@ -108,6 +111,7 @@ class Generation:
         for unit in finishing:
             unit_name = unit.name(app)
             talk.say(app, f"{unit.process}: {unit_name} finishes what it does and goes then", self.release)
+        self.schedule.retire()
 
 
 def releases_of(app: App, units: Sequence[Unit]) -> str:
@@ -127,10 +131,14 @@ def generation(app: App, release: str) -> Iterator[Generation]:
         made.prove()
         yield made
     except BaseException as failure:
-        try:
-            made.undo()
-        except (CtlError, OSError) as other:
-            raise CtlError(f"{failure}\nIts processes of before could not be started again: {other}") from failure
+        told = [str(failure)]
+        for what, undo in (("processes", made.undo), ("timers", made.schedule.undo)):
+            try:
+                undo()
+            except (CtlError, OSError) as other:
+                told.append(f"Its {what} of before could not be started again: {other}")
+        if told[1:]:
+            raise CtlError("\n".join(told)) from failure
         raise
     made.retire()
 
@@ -189,6 +197,7 @@ def settled(app: App) -> list[Unit]:
 
 def settle(app: App) -> None:
     """Bring the processes to the release that serves, after an interruption. Raises CtlError when one does not run."""
+    scheduling.settle(app)
     if processes.is_settled(app):
         return
     release, now, running = releases.current(app), wanted(app), there(app)

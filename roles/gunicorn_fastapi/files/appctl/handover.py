@@ -24,6 +24,7 @@ from appctl import (
     static,
     systemd,
     talk,
+    timers,
     watch,
 )
 from appctl.addresses import for_candidate
@@ -287,4 +288,5 @@ def is_settled(app: App, release: str) -> bool:
         and not left(app)
         and interrupted(app) is None
         and processes.is_settled(app)
+        and timers.is_settled(app)
     )

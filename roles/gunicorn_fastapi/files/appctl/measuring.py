@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from appctl import addresses, answering, backoff, limits, opening, releases, systemd, table, totals
+from appctl import addresses, answering, backoff, limits, opening, releases, systemd, table, timers, totals
 from appctl.app import App
 from appctl.disk import read_bounded
 from appctl.exposition import COUNTER, GAUGE, HISTOGRAM, INFO, SUMMARY, Family, Sample, histogram
@@ -15,7 +15,7 @@ NETWORK = Path("/proc/self/net")
 def families(app: App) -> list[Family]:
     """All of it. What cannot be found out just now is left out."""
     counted = totals.look(app)
-    return [*release(app), *requests(counted), *workers(counted), *queue(app), *group(app)]
+    return [*release(app), *requests(counted), *workers(counted), *queue(app), *jobs(app), *group(app)]
 
 
 def family(name: str, kind: str, text: str, *samples: Sample) -> Family:
@@ -125,6 +125,23 @@ def queue(app: App) -> list[Family]:
                 if text := wanted.get((host, int(port, 16))):
                     waiting.append(Sample({"address": text}, int(fields[4].rpartition(":")[2], 16)))
     return [family("accept_queue_connections", GAUGE, "Connections that wait for a worker.", *waiting)]
+
+
+def jobs(app: App) -> list[Family]:
+    """What came of the last job of each timer."""
+    records = {timer: timers.record(app, timer) for timer in timers.planned(app)}
+    came = {timer: timers.ended(noted) for timer, noted in records.items()}
+    succeeded = {timer: timers.moment(noted.get("succeeded")) for timer, noted in records.items()}
+
+    def of(key: str) -> list[Sample]:
+        return [Sample({"timer": timer}, one[key]) for timer, one in came.items() if key in one]
+
+    return [
+        family("timer_last_success_timestamp_seconds", GAUGE, "When a job of the timer has succeeded last.",
+               *(Sample({"timer": timer}, at) for timer, at in succeeded.items() if at)),
+        family("timer_last_exit_status", GAUGE, "What its last job has ended with.", *of("status")),
+        family("timer_last_duration_seconds", GAUGE, "How long that has taken.", *of("seconds")),
+    ]  # fmt: skip
 
 
 def group(app: App) -> list[Family]:

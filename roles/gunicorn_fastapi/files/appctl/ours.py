@@ -1,7 +1,7 @@
 """What carries an application's name on this host, and what of that is provably the application's.
 
 The proof is a record of root's own: it lists what was made for the application, and nothing else is. Stands alone,
-for it is asked before anything is installed:  python3 -I -S - check|claim NAME
+for it is asked before anything is installed:  python3 -I -S - check|claim NAME [TIMER...]
 """
 
 import grp
@@ -130,15 +130,23 @@ class Ours:
         wanted = re.compile(
             rf"{self.name}(-({'|'.join(INSTANCES)}))?\.({'|'.join(KINDS)})(\.d)?|{self.name}-\.({'|'.join(KINDS)})\.d"
         )
-        seen = set()
+        made, seen = self.made() or [], set()
         for place in UNIT_DIRECTORIES:
             directory = self.base / place
             if not directory.is_dir() or directory.resolve() in seen:  # /lib is a link to /usr/lib
                 continue
             seen.add(directory.resolve())
-            yield from (
-                f"/{place}/{entry}" for entry in sorted(p.name for p in directory.iterdir()) if wanted.fullmatch(entry)
-            )
+            found = (f"/{place}/{entry}" for entry in sorted(p.name for p in directory.iterdir()))
+            # Timers have names that others' units could have, too: only the record tells which are the application's.
+            yield from (path for path in found if wanted.fullmatch(path.rpartition("/")[2]) or path in made)
+
+    def taken(self, timers: list[str]) -> list[str]:
+        """Units of somebody else that have the names of such timers, or of their jobs."""
+        wanted = re.compile(rf"{self.name}-({'|'.join(timers)})(-[0-9a-f]{{1,12}})?\.(service|timer)")
+        made = self.made() or []
+        found = (path for place in UNIT_DIRECTORIES for path in (self.base / place).glob(f"{self.name}-*"))
+        paths = {f"/{path.relative_to(self.base)}" for path in found if timers and wanted.fullmatch(path.name)}
+        return sorted(paths.difference(made))
 
     def foreign(self) -> list[str]:
         """What has the name and is not provably the application's."""
@@ -231,7 +239,7 @@ class Ours:
 
 
 def main() -> None:
-    action, name = sys.argv[1:]
+    action, name, *timers = sys.argv[1:]
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name):
         sys.exit(f"{name}: no name of an application")
     ours = Ours(name)
@@ -247,6 +255,7 @@ def main() -> None:
                 {
                     "refusal": ours.refusal(),
                     "marked": ours.marked(),
+                    "taken": ours.taken(timers),
                     "there": list(ours.there()),
                     "user": user is not None and user.pw_gecos == GECOS,
                 }

@@ -2,7 +2,7 @@
 
 import argparse
 
-from appctl import build, complete, lock, processes, releases, runs, talk, tree
+from appctl import build, complete, lock, processes, releases, runs, scheduling, talk, timers, tree
 from appctl.app import INSTANCES, App
 from appctl.background import add_lock_wait
 from appctl.releases import short
@@ -18,6 +18,7 @@ def command_prune(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     """Remove old releases, never the active one nor the previous one."""
     with lock.lock(app, "the removal of old releases", arguments.lock_wait), lock.runs(app):
         runs.sweep(app)
+        scheduling.clear(app)
         removed = superfluous(app, arguments.keep)
         for release in removed:
             tree.remove(app.release(release))
@@ -40,7 +41,7 @@ def superfluous(app: App, keep: int) -> list[str]:
 def running(app: App) -> set[str]:
     """The releases that run just now, whatever the units say, also as a process or where an operator runs something."""
     served = {releases.running(app, app.instance_service(kind)) for kind in INSTANCES}
-    return served | {run.release for run in runs.there(app)} | processes.used(app)
+    return served | {run.release for run in runs.there(app)} | processes.used(app) | timers.used(app)
 
 
 def add_prune(command: argparse.ArgumentParser) -> None:

@@ -22,6 +22,7 @@ from appctl import (
     runs,
     systemd,
     talk,
+    timers,
     watch,
 )
 from appctl.app import CANDIDATE, MAIN, App
@@ -101,6 +102,7 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
         "previous": releases.previous(app) if is_root else None,
         "released_since": released.told(app, releases.previous(app)) if is_root else "",
         "processes": processes.described(app),
+        "timers": timers.described(app),
         "runs": [run.words() for run in runs.there(app)],
         "handovers": handovers[-HANDOVERS:],
         "damaged": damaged,
@@ -158,6 +160,7 @@ def words(state: dict[str, Any]) -> list[str]:
     if state["candidate"]:
         lines.append(f"  handover  under way, {short(state['candidate'])} serves beside it")
     lines += processes.words(state["processes"])
+    lines += timers.words(state["timers"])
     unknown = state["previous"] is None
     lines.append(f"  previous  {'unknown, that needs root' if unknown else short(state['previous']) or 'none'}")
     if state["released_since"]:

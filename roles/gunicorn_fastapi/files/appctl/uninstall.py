@@ -9,7 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from appctl import addresses, answering, bounded, edge, lock, opening, processes, runs, systemd, talk, totals, tree
+from appctl import (
+    addresses,
+    answering,
+    bounded,
+    edge,
+    lock,
+    opening,
+    processes,
+    runs,
+    systemd,
+    talk,
+    timers,
+    totals,
+    tree,
+)
 from appctl.app import App
 from appctl.background import add_lock_wait
 from appctl.disk import read_bounded
@@ -28,6 +42,8 @@ MADE = (
     "released.jsonl",
     "runs.jsonl",
     "scale.json",
+    "timers",
+    "suspended.json",
     "current",
     "public",
 )
@@ -87,6 +103,7 @@ def look(app: App, ours: Ours) -> Found:
         )
     places = [app.base / thing.lstrip("/") for thing in there if "/systemd/" in thing]
     additions = [path for path in places if path.suffix == ".d" and app.system in path.parents]
+    additions = [path for path in additions if not is_our_link(app, path)]
     units = [path for path in places if path not in additions]
     others = strangers(app, [*(path.name for path in units), *processes.names(processes.there(app), app)])
     if others:
@@ -107,6 +124,11 @@ def look(app: App, ours: Ours) -> Found:
         )
     public = [a for held in addresses.layout(app, opening.units(app)).values() for a in held]
     return Found(made, units, additions, public)
+
+
+def is_our_link(app: App, path: Path) -> bool:
+    """Whether it has a unit beside the service get what operators have added to that."""
+    return path.is_symlink() and path.readlink() == app.extensions
 
 
 def read_only(app: App, ours: Ours) -> list[str]:
@@ -161,7 +183,7 @@ def stop(app: App, found: Found) -> None:
 def remove(app: App, ours: Ours, found: Found, state: bool) -> None:
     """Take everything away. Raises CtlError at what cannot be; the next run goes on from there."""
     steps: list[tuple[Path, Callable[[], None]]] = [
-        *((path, lambda path=path: tree.remove(path)) for path in links_of_targets(app)),
+        *((path, lambda path=path: tree.remove(path)) for path in [*links_of_targets(app), *stamps(app)]),
         *((path, lambda path=path: tree.remove(path)) for path in found.units),
         *((Path(a.text), lambda a=a: forget_socket(Path(a.text))) for a in found.public if not a.host),
         (app.root, lambda: empty(app.root)),
@@ -192,7 +214,7 @@ def remove(app: App, ours: Ours, found: Found, state: bool) -> None:
 
 
 def links_of_targets(app: App) -> list[Path]:
-    """What had the application started at boot."""
+    """What had the application started at boot, or at times."""
     return [
         app.system / f"{target}.target.wants" / unit
         for target, unit in (
@@ -200,8 +222,14 @@ def links_of_targets(app: App) -> list[Path]:
             ("multi-user", app.processes),
             ("sockets", app.socket),
             ("sockets", app.metrics),
+            *(("timers", timers.unit(app, timer)) for timer in timers.planned(app)),
         )
     ]
+
+
+def stamps(app: App) -> list[Path]:
+    """Where systemd notes when timers ran last."""
+    return [app.base / "var/lib/systemd/timers" / f"stamp-{timers.unit(app, timer)}" for timer in timers.planned(app)]
 
 
 def forget_socket(path: Path) -> None:
