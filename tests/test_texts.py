@@ -1,5 +1,7 @@
 """What cannot be meant is refused by its variable's name, and not passed on to fail late or to do nothing."""
 
+from pathlib import Path
+
 import pytest
 import variables
 from test_checks import problems, refused
@@ -33,6 +35,7 @@ MEANT: dict[str, list[object]] = {
     "cpu_quota": [""],
     "index_url": [""],
     "wheelhouse": [""],
+    "python_mirror": [""],
     "tls": [False],
     "tls_certificate": [""],
     "tls_key": [""],
@@ -98,10 +101,22 @@ def test_a_worker_class_for_wsgi(worker_class: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "python", ["3.13", "./python3", "venv/bin/python", "~/bin/python3", "python3 -I", "/", "/opt//x"]
+    "python",
+    ["4.13", "3.13.", "./python3", "venv/bin/python", "~/bin/python3", "python3 -I", "/", "/opt//x"],
 )
 def test_no_interpreter(python: str) -> None:
-    assert "is neither the name of a program nor an absolute path" in refused(python=python)
+    assert "is neither a version, the name of a program nor an absolute path" in refused(python=python)
+
+
+@pytest.mark.parametrize("python", ["3.13", "3.14.2", "python3", "/usr/local/bin/python3.13"])
+def test_an_interpreter(python: str) -> None:
+    assert problems(python=python) == []
+
+
+def test_the_mirror_is_a_server_or_a_directory(tmp_path: Path) -> None:
+    assert problems(python_mirror=str(tmp_path)) == problems(python_mirror="https://example.org/builds") == []
+    assert "is neither a URL (https://...) nor a directory on the controller" in refused(python_mirror="file:///srv")
+    assert "it contains a user or a password" in refused(python_mirror="https://me:word@example.org/builds")
 
 
 @pytest.mark.parametrize(

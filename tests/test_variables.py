@@ -71,7 +71,7 @@ def test_a_release_is_proved_before_it_serves() -> None:
     words = ("ansible.builtin.import_tasks", "ansible.builtin.include_tasks")
     files = [task[word] for task in tasks for word in words if word in task]
     assert files == [
-        "check.yml", "hooks.yml", "prepare.yml", "control.yml", "keep.yml", "release.yml", "edge.yml", "units.yml",
-        "import.yml", "release_command.yml", "preflight.yml", "release_command.yml",
+        "check.yml", "hooks.yml", "prepare.yml", "control.yml", "python.yml", "keep.yml", "release.yml", "edge.yml",
+        "units.yml", "import.yml", "release_command.yml", "preflight.yml", "release_command.yml",
         "input.yml", "domains.yml", "handover.yml", "domains.yml", "prune.yml",
     ]  # fmt: skip

@@ -222,8 +222,8 @@ def find_packages(project: Project) -> None:
     needs = described(project.application).get("requires-python", "")
     if needs:
         project.unknown.append(
-            f"whether the host has a Python that fits {needs}: Debian 12 has 3.11, Debian 13 has 3.13. Name another by "
-            "gunicorn_fastapi_python."
+            f"whether the host has a Python that fits {needs}: Debian 12 has 3.11, Debian 13 has 3.13. Another is "
+            'had by its version, such as gunicorn_fastapi_python: "3.14".'
         )
 
 

@@ -16,7 +16,7 @@ LIBRARY = str(Path(__file__).resolve().parent.parent / "module_utils")
 if LIBRARY not in sys.path:
     sys.path.append(LIBRARY)
 
-from gunicorn_fastapi_controller import checks, hosts, inputs, location, placing, processes, timers  # noqa: E402
+from gunicorn_fastapi_controller import checks, hosts, inputs, location, placing, processes, pythons, timers  # noqa: E402
 
 # Not repeated in a result, which -v prints.
 SECRETS = ("environment", "secret_environment", "build_environment", "credentials", "checks", "hooks")
@@ -64,8 +64,14 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
                 problems += [p for p in [placing.unknown(module.VARIABLE, all_of_them, groups, play)] if p]
                 own = placing.of_host(all_of_them, variables["inventory_hostname"], groups, play)
                 beside[module.VARIABLE.removeprefix(inputs.PREFIX)] = own
+        builds: dict[str, Any] = {}
+        if not problems:
+            known = Path(arguments["specification"]).parent.parent / "files/pythons.sha256"
+            version, mirror = (converted[name] for name in (pythons.VARIABLE, pythons.MIRROR))
+            builds = pythons.wanted(version, mirror, known.read_text(encoding="utf-8"))
         found = arguments.get("found")
         if found and not problems:
+            found = {**found, "pythons": builds}
             problems = hosts.problems(found, converted)
             if "size" in arguments:
                 problems = [p for p in [hosts.room(found, converted, arguments["directory"], arguments["size"])] if p]
@@ -74,4 +80,4 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
             return result | {"failed": True, "msg": "\n".join(problems)}
         told = {n: v for n, v in converted.items() if n not in PRIVATE}
         told["gunicorn_fastapi_app_source"] = location.without_secrets(converted["gunicorn_fastapi_app_source"])
-        return result | {"changed": False, "inputs": told, **beside}
+        return result | {"changed": False, "inputs": told, "pythons": builds, **beside}

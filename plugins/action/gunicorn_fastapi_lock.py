@@ -31,10 +31,10 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
         host = Host(asked["python"], asked["machine"])
         extras, groups = list(asked["extras"]), list(asked["groups"])
         try:
+            check_python(application, host)
             found = lists.find(top, application, asked["requirements"])
             question: dict[str, Any] = {}
             if found.is_asked:
-                check_python(application, host)
                 question = lists.question(found, top, application, extras, groups, host, asked["date"])
         except InputError as error:
             return result | {"failed": True, "msg": str(error)}

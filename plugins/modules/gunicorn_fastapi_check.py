@@ -28,4 +28,8 @@ inputs:
   type: dict
   returned: success
   description: The variables in their types, but for environment and credentials.
+pythons:
+  type: dict
+  returned: success
+  description: What a version in C(gunicorn_fastapi_python) means on each machine; empty for an interpreter.
 """

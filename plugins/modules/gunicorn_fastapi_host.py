@@ -12,7 +12,11 @@ description:
 options:
   name: {type: str, required: true, description: Name of the application.}
   directory: {type: path, required: true, description: Directory of its releases.}
-  python: {type: str, required: true, description: "The interpreter to use, a name or a path."}
+  python: {type: str, required: true, description: "The interpreter to use, a name, a path or a version."}
+  builds:
+    type: dict
+    default: {}
+    description: The build of Python that stands alone and has that version, by the machine that it is for.
   bind: {type: list, elements: str, required: true, description: The addresses it is to have.}
   addresses:
     type: str
@@ -56,6 +60,8 @@ system: {type: str, returned: always, description: Name of the distribution and 
 python: {type: str, returned: always, description: "Version of the interpreter, empty without it."}
 python_why: {type: str, returned: always, description: "Why it tells no version, empty when it does."}
 python_path: {type: str, returned: always, description: Absolute path of the interpreter.}
+python_package: {type: str, returned: always, description: "The Debian package that has to bring it, or empty."}
+python_build: {type: dict, returned: always, description: "The build that has to be installed for it, or empty."}
 holders: {type: list, elements: dict, returned: always, description: Who else has the addresses.}
 edge: {type: dict, returned: always, description: "The host's edge, its domains, what is the application's."}
 refusal: {type: str, returned: always, description: "Why the name cannot be had, empty when it can."}
@@ -85,11 +91,9 @@ files: {type: dict, returned: always, description: Digests of the current releas
 import json
 import os
 import platform
-import pwd
 import re
 import shutil
 import stat
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -115,65 +119,6 @@ def is_as_wanted(wanted: dict[str, str]) -> bool:
         return False
     owned = status.st_uid == status.st_gid == 0 and status.st_mode == stat.S_IFREG | int(wanted["mode"], 8)
     return owned and read(path) == wanted["content"]
-
-
-HIDDEN = ("/root", "/home", "/run/user")
-"""What the service cannot see (ProtectHome=)."""
-
-
-def version_of(python: str) -> tuple[str, str]:
-    """The version of an interpreter, as anybody but root can ask it; empty, with the reason, when nobody can."""
-    for place in (python, os.path.realpath(python)):
-        for top in HIDDEN:
-            if Path(place).is_relative_to(top):
-                return "", f"{place} lies below {top}, which the service cannot see"
-    command = [python, "-I", "-S", "-c", "import platform; print(platform.python_version())"]
-    nobody = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-    rights: dict[str, Any] = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []} if nobody else {}
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=30, cwd="/", env={}, **rights
-        )
-    except PermissionError as error:
-        return "", closed(python) or str(error.strerror)
-    except FileNotFoundError:
-        return "", "what has to start it is missing: the program in its first line, or its loader"
-    except OSError as error:
-        return "", error.strerror or type(error).__name__
-    except subprocess.SubprocessError:
-        return "", "it did not answer within 30 s"
-    version = done.stdout[:100].decode(errors="replace").strip()
-    if done.returncode == 0 and re.fullmatch(r"[0-9]+(\.[0-9]+)+[\w+.]*", version):
-        return version, ""
-    words = done.stderr[-1000:].decode(errors="replace").strip().rpartition("\n")[2]
-    if done.returncode < 0:
-        return "", words or f"it was killed by signal {-done.returncode}"
-    return "", words or f"it ended with {done.returncode} and named no version"
-
-
-def closed(python: str) -> str:
-    """Which directory on the way to a program others cannot enter. Empty when none is seen."""
-    for name in (python, os.path.realpath(python)):
-        for directory in reversed(Path(name).parents):
-            if not directory.stat().st_mode & stat.S_IXOTH:
-                return (
-                    f"the directory {directory} is closed to others (mode {stat.S_IMODE(directory.stat().st_mode):04o})"
-                )
-    return ""
-
-
-def unusable(python: str) -> str:
-    """Why a path is no program, empty when it is none that is there."""
-    path = Path(python)
-    if "/" not in python or not os.path.lexists(python):
-        return ""
-    if not path.exists():
-        return "it is a link that leads nowhere"
-    if not path.is_file():
-        return "it is no file"
-    if os.statvfs(python).f_flag & os.ST_NOEXEC:
-        return "its file system is mounted noexec"
-    return "it is not executable"
 
 
 WRITTEN = ("/etc", "/etc/systemd/system", "/usr/local/lib", "/usr/local/sbin", "/var/lib", "/var/cache", "/run")
@@ -221,19 +166,6 @@ class Host:
         match = re.match(r"systemd (\d+)", self.run("systemctl", "--version"))
         return int(match.group(1)) if match else 0
 
-    def python(self) -> tuple[str, str, str]:
-        """Version and absolute path of the interpreter that releases are made with, and why it has no version.
-
-        Asked as nobody: root executes nothing that others may have put there.
-        """
-        wanted = self.module.params["python"]
-        path = shutil.which(wanted) or ""
-        if not path:
-            why = unusable(wanted)
-            return "", wanted if why else "", why
-        version, why = version_of(path)
-        return version, path, why
-
     def name_on_host(self) -> dict[str, object]:
         """What the control command's own program says of the name."""
         command = ["/usr/bin/python3", "-I", "-S", "-", "check", self.name, *(self.module.params["timers"] or {})]
@@ -278,6 +210,7 @@ class Host:
         """All of it."""
         # Not above, for the reason that gunicorn_fastapi_bundle gives.
         from ..module_utils import gunicorn_fastapi_edge as edges  # type: ignore[import-not-found,misc]
+        from ..module_utils import gunicorn_fastapi_interpreters as interpreters  # type: ignore[misc]
         from ..module_utils.gunicorn_fastapi_addresses import holders  # type: ignore[import-not-found,misc]
         from ..module_utils.gunicorn_fastapi_times import untimely  # type: ignore[import-not-found,misc]
 
@@ -286,7 +219,6 @@ class Host:
         # Caddy leaves the ports to the application when that leaves it as the last one.
         also = edges.CADDY if edge["ours"] and (wants_edge or edge["last"]) else ""
         bind = [*self.module.params["bind"], *(edges.PORTS if wants_edge else [])]
-        version, path, why = self.python()
         wanted = json.loads(self.module.params["installed"] or "[]")
         told = self.name_on_host()
         settled = self.settled(is_ours=not told["refusal"])
@@ -299,9 +231,7 @@ class Host:
             "init": read(Path("/proc/1/comm")).strip(),
             "systemd": self.systemd(),
             "system": os_release.get("PRETTY_NAME", platform.system()),
-            "python": version,
-            "python_path": path,
-            "python_why": why,
+            **interpreters.look(self.module.params["python"], self.module.params["builds"], self.run),
             "machine": platform.machine(),
             "holders": holders(bind, self.name, self.run, also),
             "edge": edge,
@@ -328,6 +258,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
             "python": {"type": "str", "required": True},
+            "builds": {"type": "dict", "default": {}},
             "bind": {"type": "list", "elements": "str", "required": True},
             "addresses": {"type": "str", "default": ""},
             "edge": {"type": "bool", "default": False},

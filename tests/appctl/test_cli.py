@@ -125,6 +125,7 @@ WORDS: dict[str, list[str]] = {
     "prune": [],
     "uninstall": [],
     "build": [],
+    "python": [],
     "lock": [],
     "locked": [],
     "keep": [],
@@ -144,8 +145,8 @@ WORDS: dict[str, list[str]] = {
 """What is given to each command, in a host whose systemd says nothing."""
 
 FAIL_THERE = {
-    "tasks", "build", "lock", "locked", "keep", "resolve", "edge", "surround", "probe", "execute", "uninstall",
-    "release-command", "run", "scale", "shell",
+    "tasks", "build", "python", "lock", "locked", "keep", "resolve", "edge", "surround", "probe", "execute",
+    "uninstall", "release-command", "run", "scale", "shell",
 }  # fmt: skip
 """They have no request, no process, nothing that could be started, or no record of what is theirs."""
 

@@ -68,10 +68,11 @@ def test_a_host_is_a_line_of_a_table() -> None:
         "requests": {"logged": 70, "failed": 4, "seconds": 312.4},
         "health": "/healthz answers 200 in 3 ms",
         "maintenance": {},
+        "python": {"version": "3.14.2", "built": "20260127", "newer": "3.14.10"},
     }
     assert [str(cell) for cell in status.cells(state)] == [
         "360bc22fc935", "active (running)", "Mon 2026-11-23 02:19:57 UTC", "2", "123 MiB", "0", "0.2", "5.7%",
-        "/healthz answers 200 in 3 ms",
+        "/healthz answers 200 in 3 ms, Python 3.14.10 is known",
     ]  # fmt: skip
     head, line = status.COLUMNS.format(*status.HEAD), status.COLUMNS.format(*status.cells(state))
     assert head.index("health") == line.index("/healthz")
@@ -91,7 +92,7 @@ def test_a_release_that_could_not_start_again_is_told(host: Host, monkeypatch: p
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(talk, "said", [])
     monkeypatch.setattr(talk, "quiet", True)
-    assert status.command_status(host, argparse.Namespace())["incomplete"] == why
+    assert status.command_status(host, argparse.Namespace(python=""))["incomplete"] == why
     told = [line for line in talk.said if line.startswith("  release ")]
     assert told == [f"  release   incomplete, it could not start again: {why}. Deploy it again"] * bool(why)
 
@@ -117,5 +118,5 @@ def test_an_application_that_says_it_stops_is_not_in_service(
     monkeypatch.setattr(counting, "ask", lambda *_: Asked("/up", "localhost", exchange.Answer(b"HTTP/1.1 200 OK", b"")))
     shown = dict.fromkeys((*status.PROPERTIES, "ControlGroup", "MemoryCurrent", "MemoryMax"), "")
     monkeypatch.setattr(systemd, "show", lambda *_: shown | {"ActiveState": state})
-    told = status.command_status(host, argparse.Namespace())
+    told = status.command_status(host, argparse.Namespace(python=""))
     assert ("answers 200" in told["health"]) == settled

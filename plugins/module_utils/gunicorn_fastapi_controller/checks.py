@@ -282,6 +282,7 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     texts.log_quiet,
     texts.worker_class,
     texts.python,
+    texts.python_mirror,
     health_path,
     health_host,
     health_checks.problem,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from . import pythons
 from .problem import visible
 
 Found = Mapping[str, Any]
@@ -49,6 +50,13 @@ def python(found: Found, inputs: Mapping[str, Any]) -> str:
             f"gunicorn_fastapi_python: {found['python_path']} does not run for an unprivileged user, so it cannot run "
             f"the application either: {found['python_why']}. Install one that every user may execute, such as "
             "below /usr/local or /opt."
+        )
+    if pythons.VERSION.fullmatch(inputs["gunicorn_fastapi_python"]) and not found["python"]:
+        version, mirror = inputs["gunicorn_fastapi_python"], inputs["gunicorn_fastapi_python_mirror"]
+        why = pythons.lacking(version, mirror, found["machine"], found["pythons"])
+        return (
+            f"gunicorn_fastapi_python: the host has no Python {version}, apt knows no package of it, and {why}, or set "
+            "another interpreter."
         )
     is_ = f"is {found['python']}" if found["python"] else "was not found"
     return (

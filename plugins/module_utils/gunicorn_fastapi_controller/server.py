@@ -157,8 +157,15 @@ def check_python(source: Path, host: Host) -> None:
     if not fits:
         raise InputError(
             f"gunicorn_fastapi_python: the host's Python is {host.python}, and {source / 'pyproject.toml'} has "
-            f"requires-python = '{visible(str(wanted))}'. Name an interpreter that is, or change what it asks for."
+            f"requires-python = '{visible(str(wanted))}'. {remedy(str(wanted))}, or change what it asks for."
         )
+
+
+def remedy(wanted: str) -> str:
+    """Which Python to name for a project that asks for these."""
+    minors = range(int(PYTHON[0].split(".")[1]), int(PYTHON[1].split(".")[1]) + 1)
+    fitting = [f"3.{minor}" for minor in minors if SpecifierSet(wanted).contains(f"3.{minor}.99")]
+    return f'Name one that is, such as gunicorn_fastapi_python: "{fitting[-1]}"' if fitting else "Name one that is"
 
 
 def names(entries: Iterable[Entry]) -> list[str]:

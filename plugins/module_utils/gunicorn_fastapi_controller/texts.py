@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from . import pythons
 from .inputs import matches, shown
 
 Inputs = Mapping[str, Any]
@@ -88,13 +90,22 @@ def worker_class(inputs: Inputs) -> str:
 
 
 def python(inputs: Inputs) -> str:
-    value = inputs["gunicorn_fastapi_python"]
-    if is_clean(value) and matches(r"[A-Za-z][\w.+-]*|(/[^/]+)+", value):
+    value = inputs[pythons.VARIABLE]
+    if pythons.VERSION.fullmatch(value) or (is_clean(value) and matches(r"[A-Za-z][\w.+-]*|(/[^/]+)+", value)):
         return ""
     return (
-        f"gunicorn_fastapi_python: {shown(value)} is neither the name of a program nor an absolute path. Give one such "
-        "as python3.13 or /usr/local/bin/python3.13."
+        f"{pythons.VARIABLE}: {shown(value)} is neither a version, the name of a program nor an absolute path. Give "
+        'one such as "3.13", python3.13 or /usr/local/bin/python3.13.'
     )
+
+
+def python_mirror(inputs: Inputs) -> str:
+    value = inputs[pythons.MIRROR]
+    if "@" in value.partition("//")[2].partition("/")[0]:
+        return f"{pythons.MIRROR}: it contains a user or a password, which this role does not use. Give a directory."
+    if not value or (pythons.is_url(value) and is_clean(value)) or Path(value).expanduser().is_dir():
+        return ""
+    return f"{pythons.MIRROR}: {shown(value)} is neither a URL (https://...) nor a directory on the controller."
 
 
 def patterns(variable: str, reason: Callable[[str], str]) -> Callable[[Inputs], str]:

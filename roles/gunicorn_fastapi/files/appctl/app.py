@@ -25,6 +25,8 @@ class App:
         self.tools = base / "usr/local/lib/gunicorn_fastapi"
         self.caches = base / "var/cache/gunicorn_fastapi"
         """For all applications of the host: versions of the control command and of uv, and what builds keep."""
+        self.pythons = base / "opt/gunicorn_fastapi/pythons"
+        """Builds of Python that stand alone, for all of them too."""
 
         self.root = base / "opt" / name
         self.releases = self.root / "releases"

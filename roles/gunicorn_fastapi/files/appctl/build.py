@@ -23,6 +23,7 @@ from appctl import (
     interpreter,
     lock,
     packages,
+    pythons,
     releases,
     talk,
     tree,
@@ -94,6 +95,7 @@ def build(app: App, request: Request) -> bool:
         changed = contents.changed_files(made, manifest)
         if manifest["release"] != release or changed:
             raise CtlError(f"what was sent is not release {short(release)}: {', '.join(changed[:3])}. Deploy again")
+        pythons.keep(app, request.python)
         python = interpreter.tried(app, request.python, _unit_texts(app, made))
         if python.version != manifest.get("python", python.version):
             raise CtlError(

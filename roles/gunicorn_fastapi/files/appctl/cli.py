@@ -26,7 +26,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "status": Command("status", "command_status", needs_root=False),
+    "status": Command("status", "command_status", "add_status", needs_root=False),
     "traffic": Command("traffic", "command_traffic", needs_root=False),
     "metrics": Command("serving", "command_metrics", "add_metrics", needs_root=False),
     "list": Command("listing", "command_list"),
@@ -50,6 +50,7 @@ COMMANDS = {
     "uninstall": Command("uninstall", "command_uninstall", "add_uninstall"),
     # What units and playbooks ask.
     "build": Command("build", "command_build", "add_build", hidden=True),
+    "python": Command("pythons", "command_python", "add_python", hidden=True),
     "lock": Command("locked", "command_lock", "add_lock", hidden=True),
     "locked": Command("locked", "command_locked", hidden=True),
     "keep": Command("locked", "command_keep", "add_lock", hidden=True),

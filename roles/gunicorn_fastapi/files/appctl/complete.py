@@ -59,6 +59,9 @@ def virtualenv(app: App, name: str, memory: "Memory", thorough: bool = False) ->
         if python != facts["executable"]:
             return f"{directory}/bin/python is not the interpreter that it was built for"
         mark = interpreter.mark(python)
+        why = _standing(Path(python).parent.parent, memory, thorough)
+        if why:
+            return why
     except OSError as error:
         return f"its virtualenv is damaged: {error.filename}: {error.strerror}"
     except (CtlError, KeyError) as failure:
@@ -78,6 +81,16 @@ def virtualenv(app: App, name: str, memory: "Memory", thorough: bool = False) ->
             return why
         memory.note(f"virtualenv {name}", _mark(directory))
     return ""
+
+
+def _standing(python: Path, memory: "Memory", thorough: bool) -> str:
+    """What of a Python that stands alone is not as it was installed, in words; nothing of one of the host's own."""
+    if tree.facts(python) is None or (memory.knows(f"python {python}", _mark(python)) and not thorough):
+        return ""
+    why = tree.broken(python)
+    if not why:
+        memory.note(f"python {python}", _mark(python))
+    return why
 
 
 def _credentials(app: App, release: str, memory: "Memory") -> str:

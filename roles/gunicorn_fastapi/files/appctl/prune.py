@@ -2,7 +2,7 @@
 
 import argparse
 
-from appctl import build, complete, lock, processes, releases, runs, scheduling, talk, timers, tree
+from appctl import build, complete, lock, processes, pythons, releases, runs, scheduling, talk, timers, tree
 from appctl.app import INSTANCES, App
 from appctl.background import add_lock_wait
 from appctl.releases import short
@@ -24,6 +24,7 @@ def command_prune(app: App, arguments: argparse.Namespace) -> dict[str, object]:
             tree.remove(app.release(release))
             talk.out(f"removed release {short(release)}")
         build.clear(app)
+        pythons.prune(app)
     return {"changed": bool(removed), "removed": removed}
 
 

@@ -17,6 +17,7 @@ from appctl import (
     limits,
     origin,
     processes,
+    pythons,
     released,
     releases,
     runs,
@@ -68,7 +69,7 @@ def traffic(requests: counting.Requests | None) -> dict[str, float] | None:
     return {"logged": requests.answered, "failed": requests.failed, "seconds": max(requests.seconds, 0.1)}
 
 
-def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
+def command_status(app: App, arguments: argparse.Namespace) -> dict[str, Any]:
     """Show the active release, its health and the last handovers."""
     unit = systemd.show(app.service, *PROPERTIES)
     is_root = os.geteuid() == 0
@@ -99,6 +100,7 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
         # Only root may look into the releases and the history.
         "incomplete": complete.why_not(app, release) if is_root and release else "",
         "origin": origin.of(app, release) if is_root else {},
+        "python": pythons.told(app, release, arguments.python) if is_root and release else {},
         "previous": releases.previous(app) if is_root else None,
         "released_since": released.told(app, releases.previous(app)) if is_root else "",
         "processes": processes.described(app),
@@ -110,6 +112,12 @@ def command_status(app: App, _: argparse.Namespace) -> dict[str, Any]:
     for line in words(state):
         talk.out(line)
     return {**state, "table": {"head": COLUMNS.format(*HEAD), "line": COLUMNS.format(*cells(state))}}
+
+
+def add_status(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--python", default="", metavar="VERSION", help="the newest Python of its kind that is known elsewhere"
+    )
 
 
 def cells(state: dict[str, Any]) -> list[object]:
@@ -124,7 +132,7 @@ def cells(state: dict[str, Any]) -> list[object]:
         state["restarts"],
         f"{requests['logged'] / requests['seconds']:.1f}" if requests else "-",
         f"{requests['failed'] / requests['logged']:.1%}" if requests else "-",
-        f"{'maintenance, ' if state['maintenance'] else ''}{state['health']}",
+        f"{'maintenance, ' if state['maintenance'] else ''}{state['health']}{pythons.behind(state['python'])}",
     ]
 
 
@@ -141,6 +149,8 @@ def words(state: dict[str, Any]) -> list[str]:
     ]
     if told := origin.words(state["origin"]):
         lines.insert(1, f"  source    {told}")
+    if state["python"]:
+        lines.append(f"  python    {pythons.words(state['python'])}")
     if state["incomplete"]:
         lines.append(f"  release   incomplete, it could not start again: {state['incomplete']}. Deploy it again")
     if requests:

@@ -17,6 +17,7 @@ from appctl import (
     lock,
     opening,
     processes,
+    pythons,
     runs,
     systemd,
     talk,
@@ -73,6 +74,7 @@ def command_uninstall(app: App, arguments: argparse.Namespace) -> dict[str, obje
         stop(app, found)
         still = answering.holders(answering_before)
         remove(app, ours, found, arguments.remove_state)
+    pythons.prune(app)
     for line in still:
         talk.out(f"warning: {line}, which got it from the application. Stop that process", error=True)
     for line in what_stays(app, ours):
@@ -319,11 +321,10 @@ def what_stays(app: App, ours: Ours) -> list[str]:
             lines.append(f"kept: {thing}, {why}")
     others = sorted(path.stem for path in ours.record.parent.glob("*.json") if path != ours.record)
     users = f"{', '.join(others)} may use them" if others else "no application on record uses them"
-    there = [str(path) for path in (app.tools, app.caches) if path.exists()]
+    there = [str(path) for path in (app.tools, app.caches, app.pythons) if path.exists()]
     if there:
-        lines.append(
-            f"kept: {' and '.join(there)}, the control command, uv and its cache for all applications; {users}"
-        )
+        what = "the control command, uv and its cache" + (" and builds of Python" if app.pythons.exists() else "")
+        lines.append(f"kept: {' and '.join(there)}, {what} for all applications; {users}")
     return lines
 
 

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-from appctl import disk, fetch, sandbox, tree
+from appctl import disk, fetch, pythons, sandbox, tree
 from appctl.app import App
 from appctl.interpreter import Interpreter
 from appctl.packages import canonical, normalized
@@ -95,6 +95,8 @@ def build(
     building = [
         "set -eu",
         f"export HOME=/tmp UV_CACHE_DIR=/tmp/cache PATH={fetch.join(tools)}/bin:$PATH",
+        # A Python that was built elsewhere asks for the compiler that it was built with.
+        *(["export CC=cc CXX=c++"] if pythons.of_executable(app, python.executable) else []),
         fetch.join(
             tool, "build", "--wheel", "--no-build-isolation", "--offline", "--no-create-gitignore", "--no-config",
             f"--python={tools}/bin/python", f"--out-dir={here}/out", here / "source",
