@@ -13,7 +13,7 @@ sed "s/$version/$other/g" "$(readlink -f "$(command -v python3)")" >"$top/python
 chmod 0755 "$top/python/bin/python$minor"
 ln -s "python$minor" "$top/python/bin/python3"
 cp -R "/usr/lib/python$minor" "$top/python/lib/"
-find "$top" -name __pycache__ -prune -exec rm -rf {} +
+find "$top" "(" -name __pycache__ -o -lname "/*" ")" -prune -exec rm -rf {} +
 file="cpython-$other+20260101-$(uname -m)-unknown-linux-gnu-install_only.tar.gz"
 tar --create --gzip --file="$1/$file" --directory="$top" python
 cd "$1"
