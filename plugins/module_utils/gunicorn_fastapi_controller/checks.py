@@ -6,11 +6,8 @@ the reason and the next step, or nothing. It looks at the controller at most, ne
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from . import addresses, domains, health_checks, hooks, location, processes, secret, settings, state, texts, timers
@@ -242,27 +239,6 @@ def cpu_quota(inputs: Inputs) -> str:
     return f"gunicorn_fastapi_cpu_quota: {shown(value)} must be a percentage of one CPU, such as 150%."
 
 
-def index_url(inputs: Inputs) -> str:
-    """Does not repeat what it refuses."""
-    value = inputs["gunicorn_fastapi_index_url"]
-    if re.search(r"//[^/]*@", value):
-        return (
-            "gunicorn_fastapi_index_url: it contains a user or a password, which every user of the host would see "
-            "while packages are installed. Put them into the host's netrc."
-        )
-    if not matches(r"([a-z][a-z0-9+.-]*://\S+)?", value):
-        return f"gunicorn_fastapi_index_url: {shown(value)} is not a URL, such as https://packages.example.com/simple."
-    return ""
-
-
-def wheelhouse(inputs: Inputs) -> str:
-    value = inputs["gunicorn_fastapi_wheelhouse"]
-    with contextlib.suppress(OSError):  # such as a name that is too long
-        if not value or Path(value).expanduser().is_dir():
-            return ""
-    return f"gunicorn_fastapi_wheelhouse: {shown(value)} is not a directory on the controller."
-
-
 CHECKS: tuple[Callable[[Inputs], str], ...] = (
     name,
     location.app_source,
@@ -335,8 +311,8 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     memory_max,
     cpu_quota,
     hooks.check,
-    index_url,
-    wheelhouse,
+    texts.index_url,
+    texts.wheelhouse,
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -148,3 +150,24 @@ def log_quiet(inputs: Inputs) -> str:
         return "fits no request, because a path begins with a slash. Put one before it"
 
     return patterns(variable, fits_no_request)(inputs)
+
+
+def index_url(inputs: Inputs) -> str:
+    """Does not repeat what it refuses."""
+    value = inputs["gunicorn_fastapi_index_url"]
+    if re.search(r"//[^/]*@", value):
+        return (
+            "gunicorn_fastapi_index_url: it contains a user or a password, which every user of the host would see "
+            "while packages are installed. Put them into the host's netrc."
+        )
+    if not matches(r"([a-z][a-z0-9+.-]*://\S+)?", value):
+        return f"gunicorn_fastapi_index_url: {shown(value)} is not a URL, such as https://packages.example.com/simple."
+    return ""
+
+
+def wheelhouse(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_wheelhouse"]
+    with contextlib.suppress(OSError):  # such as a name that is too long
+        if not value or Path(value).expanduser().is_dir():
+            return ""
+    return f"gunicorn_fastapi_wheelhouse: {shown(value)} is not a directory on the controller."
