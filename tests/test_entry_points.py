@@ -139,7 +139,7 @@ def test_whatever_waits_for_the_lock_is_told_how_long() -> None:
     assert sorted(waiting) == sorted(
         name for name, asked in changes if not re.search(r"'(status|resolve|list|locked|run|logs|history)'", asked)
     )
-    assert len(waiting) == 16
+    assert len(waiting) == 14
     assert "lock_wait" in (ROLE / "tasks/uninstall.yml").read_text()
 
 
