@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from appctl import background, backoff, build, fetch, lock, ours, prune, runs, stop, tasks
+from appctl import asking, backoff, fetch, lock, ours, prune, runs, stop, tasks
 from appctl.app import CANDIDATE, IMPORT, INSTANCES, MAIN, RELEASE, RUN, App
 from gunicorn_fastapi import crashes, doing, endings, last_words, server
 from gunicorn_fastapi_controller import addresses, checks
@@ -142,10 +142,9 @@ def test_as_many_releases_are_kept() -> None:
 
 def test_the_lock_is_waited_for_as_long() -> None:
     assert default("lock_wait") == lock.WAIT
-    for add in (background.add_lock_wait, build.add_build):
-        command = argparse.ArgumentParser()
-        add(command)
-        assert command.parse_args([]).lock_wait == lock.WAIT
+    command = argparse.ArgumentParser()
+    asking.add_lock_wait(command)
+    assert command.parse_args([]).lock_wait == lock.WAIT
 
 
 def test_a_service_and_a_worker_wait_alike_before_another_try() -> None:

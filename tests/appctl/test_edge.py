@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from appctl import bounded, certificates, edge, lock, systemd, talk
+from appctl import bounded, certificates, departing, edge, lock, systemd, talk
 from appctl.app import App
 from appctl.process import CtlError
 
@@ -244,3 +244,61 @@ def test_why_a_certificate_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(certificates, "run", lambda *_, **__: text)
     assert certificates.why_not("a.test", 0) == "no A record"
     assert certificates.why_not("c.test", 0) == ""
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(talk, "say", lambda _, text, *__, **___: said.append(text))
+    return said
+
+
+OPEN: dict[str, Any] = {"bind": ["0.0.0.0:80"]}
+
+
+def test_a_handover_that_leaves_the_edge_has_its_ports_meanwhile(host: Host) -> None:
+    host.ask("shop", ["a.test"])
+    host.asked.clear()
+    with departing.departure(App("shop", host.base), OPEN):
+        assert host.asked == ["stop caddy.service"]
+        assert host.there()["https/a.test"]
+    assert "disable caddy.service" in host.asked
+    assert host.there() == {}
+
+
+def test_the_edge_comes_back_when_the_handover_fails(host: Host, told: list[str]) -> None:
+    host.ask("shop", ["a.test"])
+    before = host.there()
+    host.asked.clear()
+    with pytest.raises(CtlError, match="it does not start"), departing.departure(App("shop", host.base), OPEN):
+        raise CtlError("it does not start")
+    assert host.asked == ["stop caddy.service", "start caddy.service"]
+    assert host.there() == before
+    assert told == ["caddy.service, the edge, was started again"]
+
+
+def test_an_edge_that_others_have_goes_on(host: Host) -> None:
+    host.ask("shop", ["a.test"])
+    host.ask("blog", ["c.test"])
+    host.asked.clear()
+    with departing.departure(App("shop", host.base), OPEN):
+        assert host.asked == []
+    assert not any("caddy.service" in line for line in host.asked)
+    assert "https/c.test" in host.there()
+    assert "https/a.test" not in host.there()
+
+
+@pytest.mark.parametrize("wanted", [None, {"bind": ["/run/shop"]}, {"bind": ["/run/shop", "127.0.0.1:8080"]}])
+def test_a_handover_that_keeps_its_way_to_the_edge_leaves_nothing(host: Host, wanted: dict[str, Any] | None) -> None:
+    host.ask("shop", ["a.test"])
+    before = host.there()
+    host.asked.clear()
+    with departing.departure(App("shop", host.base), wanted):
+        pass
+    assert (host.asked, host.there()) == ([], before)
+
+
+def test_without_domains_there_is_nothing_to_leave(host: Host) -> None:
+    with departing.departure(App("shop", host.base), OPEN):
+        pass
+    assert host.asked == []

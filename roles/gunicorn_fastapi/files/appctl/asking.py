@@ -1,9 +1,11 @@
 """What a playbook asks of a command by standard input."""
 
+import argparse
 import json
 import sys
 from typing import Any
 
+from appctl import lock
 from appctl.process import CtlError
 
 MOST = 64 * 1024 * 1024
@@ -24,3 +26,9 @@ def seconds(text: str) -> float:
     if not 0 <= value < 2**31:
         raise ValueError(text)
     return value
+
+
+def add_lock_wait(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--lock-wait", type=seconds, default=lock.WAIT, metavar="SECONDS", help="how long to wait for another change"
+    )

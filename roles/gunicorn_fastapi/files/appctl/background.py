@@ -21,7 +21,7 @@ from appctl import (
     talk,
 )
 from appctl.app import IMPORT, App
-from appctl.asking import seconds
+from appctl.asking import add_lock_wait, seconds
 from appctl.instance import loosened
 from appctl.opening import Change
 from appctl.process import ENVIRONMENT, CtlError
@@ -236,12 +236,6 @@ def command_settle(app: App, _: argparse.Namespace) -> None:
     with lock.lock(app, "the cleanup after a handover"):
         release_command.settle(app)
         handover.settle(app)
-
-
-def add_lock_wait(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--lock-wait", type=seconds, default=lock.WAIT, metavar="SECONDS", help="how long to wait for another change"
-    )
 
 
 def add_handover(command: argparse.ArgumentParser) -> None:

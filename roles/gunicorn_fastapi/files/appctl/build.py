@@ -30,7 +30,7 @@ from appctl import (
     unpack,
 )
 from appctl.app import App
-from appctl.asking import read_request, seconds
+from appctl.asking import add_lock_wait, read_request
 from appctl.interpreter import Interpreter
 from appctl.ours import Ours
 from appctl.process import CtlError, run
@@ -71,9 +71,7 @@ def command_build(app: App, arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def add_build(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--lock-wait", type=seconds, default=lock.WAIT, metavar="SECONDS", help="how long to wait for another change"
-    )
+    add_lock_wait(command)
 
 
 def build(app: App, request: Request) -> bool:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from appctl import behind, maintenance, pause, releases, talk
 from appctl.app import App
-from appctl.background import add_lock_wait, in_the_background
+from appctl.asking import add_lock_wait
+from appctl.background import in_the_background
 from appctl.disk import read_bounded
 from appctl.process import CtlError
 

@@ -18,8 +18,7 @@ from typing import Any
 
 from appctl import bounded, certificates, disk, lock, systemd, talk, tree
 from appctl.app import App
-from appctl.asking import read_request
-from appctl.background import add_lock_wait
+from appctl.asking import add_lock_wait, read_request
 from appctl.process import CtlError, run
 
 UNIT = "caddy.service"

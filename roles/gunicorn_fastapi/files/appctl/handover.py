@@ -11,6 +11,7 @@ from appctl import (
     behind,
     bounded,
     counting,
+    departing,
     disk,
     exchange,
     generations,
@@ -165,14 +166,18 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
     try:
         # First what takes room on the disk.
         try_to_write(app.root)  # the history, and the link
-        with staged(app.unit, unit_text(app, release, app.service)) as replacement:
+        with (
+            staged(app.unit, unit_text(app, release, app.service)) as replacement,
+            contextlib.ExitStack() as around,
+        ):
             change = Change(app, wanted)
-            change.check()
             if change.moves and behind.state(app):
                 raise CtlError(
                     f"gunicorn_fastapi_bind: addresses do not change while maintenance is {behind.words(app)}, and "
                     f"nothing has changed. Turn it off first ({app.name}ctl maintenance off)"
                 )
+            around.enter_context(departing.departure(app, wanted))
+            change.check()
             if not is_proved(app, release):
                 preflight(app, release)
             static.offer(app, release)

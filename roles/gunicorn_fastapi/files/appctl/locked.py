@@ -14,7 +14,7 @@ from typing import Any
 
 from appctl import disk, fetch, interpreter, lock, releases, sandbox, talk, tree, wheels
 from appctl.app import App
-from appctl.asking import read_request, seconds
+from appctl.asking import add_lock_wait, read_request
 from appctl.interpreter import Interpreter
 from appctl.process import CtlError
 
@@ -135,9 +135,7 @@ def command_lock(app: App, arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def add_lock(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--lock-wait", type=seconds, default=lock.WAIT, metavar="SECONDS", help="how long to wait for another change"
-    )
+    add_lock_wait(command)
 
 
 def resolved(app: App, question: Question) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import argparse
 
 from appctl import build, complete, lock, processes, pythons, releases, runs, scheduling, talk, timers, tree
 from appctl.app import INSTANCES, App
-from appctl.background import add_lock_wait
+from appctl.asking import add_lock_wait
 from appctl.releases import short
 
 LEAST = 2

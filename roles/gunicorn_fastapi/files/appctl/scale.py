@@ -6,7 +6,7 @@ import re
 
 from appctl import disk, lock, processes, releases, talk
 from appctl.app import App
-from appctl.background import add_lock_wait
+from appctl.asking import add_lock_wait
 from appctl.generations import start, tell
 from appctl.process import CtlError
 from appctl.processes import Unit, count, there, want, wanted

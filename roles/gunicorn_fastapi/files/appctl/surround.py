@@ -5,8 +5,7 @@ from pathlib import Path
 
 from appctl import bounded, limits, lock
 from appctl.app import App
-from appctl.asking import read_request
-from appctl.background import add_lock_wait
+from appctl.asking import add_lock_wait, read_request
 from appctl.disk import durable
 from appctl.ours import Ours
 from appctl.process import CtlError, run

@@ -12,7 +12,7 @@ from typing import Any
 
 from appctl import bounded, disk, ending, journal, lock, reason, releases, scheduling, systemd, talk, timers
 from appctl.app import App
-from appctl.background import add_lock_wait
+from appctl.asking import add_lock_wait
 from appctl.instance import WORDS
 from appctl.process import CtlError
 from appctl.releases import short

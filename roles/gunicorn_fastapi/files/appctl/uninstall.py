@@ -26,7 +26,7 @@ from appctl import (
     tree,
 )
 from appctl.app import App
-from appctl.background import add_lock_wait
+from appctl.asking import add_lock_wait
 from appctl.disk import read_bounded
 from appctl.ours import Ours
 from appctl.process import CtlError, run
