@@ -45,6 +45,7 @@ def test_each_check_has_a_case_that_it_refuses() -> None:
         health_host="a b", workers=0, checks=[{}],
         bind=["localhost:http", "0.0.0.0:443"], domains=["Shop"], tls="files", acme_directory="ca",
         acme_email="me", acme_root="/nowhere", hsts=-1, static={"x": "y"}, static_fallback="../x",
+        unavailable_page="../x", domain_redirects={"x": "y"},
         metrics_bind="9464",
         socket_mode="rw", socket_user="www data", socket_group="",
         environment={"MY-KEY": "x"}, credentials={"../key": "x"},

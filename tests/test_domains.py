@@ -121,6 +121,26 @@ def test_other_values(variable: str, value: object) -> None:
     assert len(problems(**{variable: value})) == 1
 
 
+@pytest.mark.parametrize(
+    ("redirects", "said"),
+    [
+        ({"www.a.test": "a.test"}, ""),
+        ({"www.a.test": "b.test"}, 'leads to "b.test", which is none of gunicorn_fastapi_domains'),
+        ({"www.a.test": None}, "leads to null"),
+        ({"a.test": "a.test"}, "is one of gunicorn_fastapi_domains"),
+        ({"*.a.test": "a.test"}, "is a wildcard"),
+        ({"WWW.a.test": "a.test"}, "Give it as www.a.test"),
+        ({"https://www.a.test": "a.test"}, "is more than a name"),
+    ],
+)
+def test_names_that_lead_to_another(redirects: dict[str, object], said: str) -> None:
+    for tls in ("internal", "off"):
+        found = problems(domains=["a.test"], tls=tls, domain_redirects=redirects)
+        assert len(found) == bool(said)
+        assert said in "".join(found)
+    assert bool(problems(domain_redirects=redirects))
+
+
 def test_static_files_are_in_the_source() -> None:
     assert problems(domains=["a.test"], static={"/static": "static", "/": "front/dist"}) == []
     assert problems(domains=["a.test"], static_fallback="front/dist/index.html") == []
@@ -128,5 +148,9 @@ def test_static_files_are_in_the_source() -> None:
         assert "is not a path of the application" in problems(domains=["a.test"], static={prefix: "static"})[0]
     for source in ("/srv", "../x", "a/../b", "", "a/", "a*", 5):
         assert "is not a directory of the source" in problems(domains=["a.test"], static={"/static": source})[0]
-    for values in ({"static": {"/static": "static"}}, {"static_fallback": "index.html"}):
+    for values in (
+        {"static": {"/static": "static"}},
+        {"static_fallback": "index.html"},
+        {"unavailable_page": "503.html"},
+    ):
         assert "Caddy serves it, which takes gunicorn_fastapi_domains" in problems(**values)[0]

@@ -44,6 +44,7 @@ MEANT: dict[str, list[object]] = {
     "acme_root": [""],
     "release_command": ["", " any", "any\n", "["],
     "static_fallback": [""],
+    "unavailable_page": [""],
 }
 """By README, an empty one of these stands for none, or for what is found; YAML reads off as False. What is for a shell
 may be anything."""

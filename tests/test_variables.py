@@ -73,5 +73,5 @@ def test_a_release_is_proved_before_it_serves() -> None:
     assert files == [
         "check.yml", "hooks.yml", "prepare.yml", "control.yml", "python.yml", "keep.yml", "release.yml", "edge.yml",
         "units.yml", "import.yml", "release_command.yml", "preflight.yml", "release_command.yml",
-        "input.yml", "domains.yml", "handover.yml", "domains.yml", "prune.yml",
+        "input.yml", "handover.yml", "domains.yml", "prune.yml",
     ]  # fmt: skip

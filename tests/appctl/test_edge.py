@@ -43,9 +43,10 @@ class Host:
         self.active = verb == "start"
         (self.base / "run/caddy/configured").touch()
 
-    def ask(self, name: str, domains: list[str], **given: str) -> dict[str, Any]:
+    def ask(self, name: str, domains: list[str], **given: object) -> dict[str, Any]:
         request = {
             "domains": domains,
+            "redirects": {},
             "tls": "acme",
             "hsts": "",
             "certificate": "",
@@ -102,6 +103,19 @@ def test_a_domain_goes_and_the_others_stay(host: Host) -> None:
     assert host.there() == {
         "applications/shop/acme": "", "applications/shop/app.sock": "/run/shop", "https/b.test": "../applications/shop"
     }  # fmt: skip
+
+
+def test_a_name_that_leads_to_another_says_where_to(host: Host) -> None:
+    host.ask("shop", ["a.test", "b.test", "www.a.test"], redirects={"www.a.test": "a.test"})
+    there = host.there()
+    assert there["https/www.a.test"] == "../applications/shop"
+    assert "applications/shop/redirects/www.a.test/to=a.test" in there
+    assert host.certified == ["a.test", "b.test", "www.a.test"]
+    host.ask("shop", ["a.test", "b.test", "www.a.test"], redirects={"www.a.test": "b.test"})
+    assert [path for path in host.there() if "to=" in path] == ["applications/shop/redirects/www.a.test/to=b.test"]
+    host.ask("shop", ["a.test", "www.a.test"])
+    assert not [path for path in host.there() if "redirects" in path]
+    assert not list((host.base / "var/lib/gunicorn_fastapi/edge/applications/shop/redirects").iterdir())
 
 
 def test_without_tls_a_domain_is_found_by_http_alone(host: Host) -> None:

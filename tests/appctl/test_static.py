@@ -129,6 +129,7 @@ def test_the_root_and_a_fallback(host: Host) -> None:
         ({"directories": {"/static": "../etc"}}, "leads out of the source or over a link"),
         ({"directories": {}, "fallback": "static"}, "static is no file of the source"),
         ({"directories": {}, "fallback": "nothing.html"}, "nothing.html is no file of the source"),
+        ({"directories": {}, "unavailable": "no.html"}, "gunicorn_fastapi_unavailable_page: no.html is no file"),
     ],
 )
 def test_what_is_not_there_is_refused_and_leaves_nothing(host: Host, wanted: object, said: str) -> None:

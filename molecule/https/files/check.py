@@ -241,11 +241,13 @@ def no_change_costs_a_request() -> None:
     files_of_the_release_that_serves("one")
     under_load("restart", "fastapictl", "restart")
     under_load("systemctl restart", "systemctl", "restart", "fastapi")
-    request = {"domains": ["shop.test", "www.shop.test"], "tls": "acme", "hsts": "max-age=300", "certificate": "",
-               "pair": "", "socket": "/run/gunicorn_fastapi/fastapi.sock"}  # fmt: skip
+    request = {"domains": ["shop.test", "www.shop.test"], "redirects": {"www.shop.test": "shop.test"}, "tls": "acme",
+               "hsts": "max-age=300", "certificate": "", "pair": "",
+               "socket": "/run/gunicorn_fastapi/fastapi.sock"}  # fmt: skip
     under_load("a new domain", "fastapictl", "edge", said=json.dumps(request))
     expect("Pebble" in issuer("www.shop.test"), "its certificate", issuer("www.shop.test"))
-    expect(status(url="https://www.shop.test/") == "200 2", "its answer")
+    head = curl("--include", url="https://www.shop.test/a%20b?c=d")
+    expect(head.startswith("HTTP/2 308") and "location: https://shop.test/a%20b?c=d\n" in head, "the way to go", head)
 
 
 def no_change_costs_a_request_over_http_2() -> None:
@@ -271,6 +273,9 @@ def what_is_down_has_a_page() -> None:
     head = curl("--include")
     expect(head.startswith("HTTP/2 503"), "503", head)
     expect("retry-after: 10" in head, "when to try again", head)
+    expect("The service is not available" in head, "a line of text", head)
+    page = curl("--include", "-HAccept: text/html")
+    expect(page.startswith("HTTP/2 503") and re.search(r"\n\n(one|two) x", page), "its own page", page)
     run("systemctl", "start", "fastapi.socket", "fastapi.service")
     expect(status() == "200 2", "an answer")
 

@@ -55,6 +55,21 @@ def domains(inputs: Inputs) -> str:
     return ""
 
 
+def domain_redirects(inputs: Inputs) -> str:
+    variable, known = "gunicorn_fastapi_domain_redirects", inputs["gunicorn_fastapi_domains"]
+    for name, target in inputs[variable].items():
+        why = wrong_with_name(name, inputs.get("gunicorn_fastapi_tls", ""))
+        if not why and name.startswith("*"):
+            why = "is a wildcard. Name each host."
+        if not why and name in known:
+            why = "is one of gunicorn_fastapi_domains. Remove it there, or here."
+        if not why and target not in known:
+            why = f"leads to {shown(target)}, which is none of gunicorn_fastapi_domains. Name one of those."
+        if why:
+            return f"{variable}: {shown(name)} {why}"
+    return ""
+
+
 def tls_file(variable: str) -> Callable[[Inputs], str]:
     """The check of a file that certificates of one's own are made of."""
 
@@ -173,16 +188,17 @@ def static(inputs: Inputs) -> str:
     return ""
 
 
-def static_fallback(inputs: Inputs) -> str:
-    value = inputs["gunicorn_fastapi_static_fallback"]
-    if value and not inside_the_source(value):
-        return (
-            f"gunicorn_fastapi_static_fallback: {shown(value)} is not a file of the source. Give its path in the "
-            "source, such as dist/index.html."
-        )
-    if value and not inputs["gunicorn_fastapi_domains"]:
-        return (
-            "gunicorn_fastapi_static_fallback: Caddy serves it, which takes gunicorn_fastapi_domains. "
-            "Set that, or remove it."
-        )
-    return ""
+def page(variable: str) -> Callable[[Inputs], str]:
+    """The check of a page that the edge has from the release."""
+
+    def check(inputs: Inputs) -> str:
+        value = inputs[variable]
+        if value and not inside_the_source(value):
+            return (
+                f"{variable}: {shown(value)} is not a file of the source. Give its path there, such as dist/index.html."
+            )
+        if value and not inputs["gunicorn_fastapi_domains"]:
+            return f"{variable}: Caddy serves it, which takes gunicorn_fastapi_domains. Set that, or remove it."
+        return ""
+
+    return check

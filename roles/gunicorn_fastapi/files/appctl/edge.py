@@ -116,7 +116,7 @@ def apply(edge: Edge, asked: dict[str, Any]) -> tuple[bool, bool]:
     for directory in (edge.own, edge.own / "hsts", *edge.schemes.values()):
         make(directory)
     pair = certificate(edge, asked, before)
-    wanted = {key: asked[key] for key in ("domains", "tls", "hsts", "certificate")}
+    wanted = {key: asked[key] for key in ("domains", "redirects", "tls", "hsts", "certificate")}
     changed = wanted != before or bool(pair)
     if pair:
         private(edge.own / "tls.pem", pair)
@@ -128,6 +128,7 @@ def apply(edge: Edge, asked: dict[str, Any]) -> tuple[bool, bool]:
             left.unlink()
     if asked["hsts"]:
         mark(edge.own / "hsts" / asked["hsts"], True)
+    redirect(edge.own / "redirects", asked["redirects"])
     changed |= point(edge.own / "app.sock", asked["socket"])
     point(edge.own / "public", str(edge.app.root / "public"))
     scheme = edge.schemes["http" if tls == "off" else "https"]
@@ -174,6 +175,18 @@ def mark(path: Path, there: bool) -> None:
         path.chmod(0o644)
     else:
         path.unlink(missing_ok=True)
+
+
+def redirect(directory: Path, wanted: dict[str, str]) -> None:
+    """Have a directory for each name that leads elsewhere, with a file whose name says where to."""
+    for name, target in wanted.items():
+        make(directory / name)
+        mark(directory / name / f"to={target}", True)
+    for left in directory.glob("*/to=*"):
+        if left.name != f"to={wanted.get(left.parent.name)}":
+            left.unlink()
+        if left.parent.name not in wanted:
+            left.parent.rmdir()
 
 
 def point(link: Path, target: str) -> bool:

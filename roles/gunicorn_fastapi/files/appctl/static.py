@@ -25,6 +25,9 @@ LISTED_MAX = 65536
 COMPRESSIBLE = frozenset(
     [".css", ".htm", ".html", ".js", ".json", ".map", ".md", ".mjs", ".svg", ".txt", ".wasm", ".webmanifest", ".xml"]
 )
+PAGES = {"fallback": "gunicorn_fastapi_static_fallback", "unavailable": "gunicorn_fastapi_unavailable_page"}
+"""Single pages that the edge serves, and the variables that name their files."""
+
 SMALL = 1024
 """Bytes of a file that is not worth it."""
 
@@ -63,8 +66,12 @@ def publish(app: App, release: str) -> None:
             make(directory)
         for prefix, source in sorted(wanted.get("directories", {}).items()):
             copy(inside(app, release, source), made / "files" / prefix.strip("/"), source)
-        if fallback := wanted.get("fallback"):
-            place(inside(app, release, fallback), made / "fallback.html", fallback)
+        for page, variable in PAGES.items():
+            if name := wanted.get(page):
+                source = inside(app, release, name)
+                if not source.is_file():
+                    raise CtlError(f"{variable}: {name} is no file of the source. Name one that is")
+                place(source, made / f"{page}.html", name)
         tree.put(made, target)
     except BaseException:
         tree.remove(made)
@@ -113,10 +120,7 @@ def visible(directory: Path) -> Iterator[Path]:
 
 def place(source: Path, target: Path, name: str) -> None:
     """Copy one file, and compress it where that makes it smaller."""
-    try:
-        content = source.read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
-        raise CtlError(f"gunicorn_fastapi_static_fallback: {name} is no file of the source. Name one that is") from None
+    content = source.read_bytes()
     make(target.parent)
     disk.spare(target.parent, f"{name} of the static files", len(content))
     write(target, content)
