@@ -205,7 +205,9 @@ def test_who_has_nobody_to_ask_stops_at_once() -> None:
 SLOW_START = """
 import asyncio, os, signal
 from contextlib import asynccontextmanager
-from fastapi import FastAPI, Request
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 
 @asynccontextmanager
@@ -214,24 +216,24 @@ async def lifespan(_):
     yield
 
 
-app = FastAPI(lifespan=lifespan)
+async def healthz(_):
+    return JSONResponse(os.getpid())
 
 
-@app.get("/healthz")
-async def healthz():
-    return os.getpid()
-
-
-@app.post("/body")
-async def body(request: Request):
-    return len(await request.body())
+async def body(request):
+    return JSONResponse(len(await request.body()))
 
 
 # As middlewares do that look at the memory of their process, with each request above the limit.
-@app.get("/full")
-async def full():
+async def full(_):
     os.kill(os.getpid(), signal.SIGTERM)
-    return os.getpid()
+    return JSONResponse(os.getpid())
+
+
+app = Starlette(
+    lifespan=lifespan,
+    routes=[Route("/healthz", healthz), Route("/body", body, methods=["POST"]), Route("/full", full)],
+)
 """
 
 
@@ -411,7 +413,9 @@ FAILS_LATER = """
 import os
 from contextlib import asynccontextmanager
 from pathlib import Path
-from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 
 @asynccontextmanager
@@ -421,12 +425,11 @@ async def lifespan(_):
     yield
 
 
-app = FastAPI(lifespan=lifespan)
+async def healthz(_):
+    return JSONResponse(os.getpid())
 
 
-@app.get("/healthz")
-async def healthz():
-    return os.getpid()
+app = Starlette(lifespan=lifespan, routes=[Route("/healthz", healthz)])
 """
 
 
