@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 ROLE = ROOT / "roles/gunicorn_fastapi"
-ENTRIES = ["main", "prove", "serve", "rollback", "restart", "run", "status", "logs", "history", "uninstall"]
+ENTRIES = ["main", "prove", "serve", "rollback", "restart", "run", "status", "doctor", "logs", "history", "uninstall"]
 
 
 def told(directory: Path, tasks: list[dict[str, Any]], *arguments: str) -> Any:

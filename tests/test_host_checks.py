@@ -8,8 +8,9 @@ from gunicorn_fastapi_controller import hosts
 
 GOOD: dict[str, Any] = {
     "init": "systemd", "systemd": 257, "system": "Debian GNU/Linux 13 (trixie)", "python": "3.13.5", "refusal": "",
-    "holders": [], "free": 10**10, "read_only": [], "edge": {"owners": {"a.test": "shop"}, "foreign": False},
     "taken": [], "timers": {},
+    "holders": [], "free": 10**10, "read_only": [], "noexec": "", "filters": True,
+    "edge": {"owners": {"a.test": "shop"}, "foreign": False},
 }  # fmt: skip
 NGINX = {"address": "0.0.0.0:80", "by": "is held by nginx (process 7)"}
 INPUTS: dict[str, Any] = {
@@ -23,7 +24,8 @@ def test_a_good_host() -> None:
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
-    bad = {"init": "tini", "systemd": 0, "python": "", "refusal": "no", "holders": [NGINX], "taken": ["/x"]}
+    bad = {"init": "tini", "systemd": 0, "python": "", "refusal": "no", "holders": [NGINX], "noexec": "/opt"}
+    bad |= {"filters": False, "taken": ["/x"]}
     inputs = INPUTS | {"gunicorn_fastapi_domains": ["a.test"]}
     assert len(hosts.problems(GOOD | bad, inputs)) == len(hosts.CHECKS)
 
@@ -69,6 +71,8 @@ def test_the_caddy_of_somebody_else_is_left_alone() -> None:
             "cannot run the application either: its file system is mounted noexec. Install one that every user may",
         ),
         ({"refusal": "the host has a user shop"}, "gunicorn_fastapi_name: the host has a user shop.$"),
+        ({"noexec": "/opt"}, r"/opt, which has /opt/fastapi, is mounted noexec, .* \(mount -o remount,exec /opt, "),
+        ({"filters": False}, "gunicorn_fastapi_egress: systemd cannot filter addresses here .* Use "),
         (
             {"holders": [NGINX, {"address": "[::]:80", "by": "is held by x (process 1)"}]},
             r"0.0.0.0:80 is held by nginx \(process 7\). \[::\]:80 is held by x \(process 1\). Stop that, or choose",

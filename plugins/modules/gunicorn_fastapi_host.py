@@ -26,6 +26,10 @@ options:
     type: bool
     default: false
     description: Whether the application is to have domains, and the ports 80 and 443 are the edge's.
+  filter:
+    type: bool
+    default: false
+    description: Whether the application is to be kept from addresses, which is tried then.
   uv: {type: path, required: true, description: Directory of the uv that installs requirements.}
   timers:
     type: dict
@@ -72,6 +76,11 @@ timers: {type: dict, returned: always, description: "Times of O(timers) that are
 user: {type: bool, returned: always, description: Whether the application's user is there.}
 outdated: {type: list, elements: str, returned: always, description: Paths of O(installed) that differ or lack.}
 read_only: {type: list, elements: str, returned: always, description: Read-only mount points that a deploy writes to.}
+noexec:
+  type: str
+  returned: always
+  description: "The mount point of the releases where nothing is executed from it, empty else."
+filters: {type: bool, returned: always, description: "Whether systemd can filter addresses, as far as it was tried."}
 enabled: {type: bool, returned: always, description: Whether the service and its address start at boot.}
 uv: {type: bool, returned: always, description: Whether uv is there.}
 free: {type: int, returned: always, description: Bytes that a release may take.}
@@ -133,6 +142,20 @@ def read_only(*places: str) -> list[str]:
         if os.statvfs(there).f_flag & os.ST_RDONLY:
             found.append(mount_point(Path(os.path.realpath(there))))
     return sorted(set(found))
+
+
+def noexec(place: str) -> str:
+    """The mount point of a place, or of what is there of its path, from which nothing is executed. Empty else."""
+    there = next(path for path in (Path(place), *Path(place).parents) if path.exists())
+    return mount_point(Path(os.path.realpath(there))) if os.statvfs(there).f_flag & os.ST_NOEXEC else ""
+
+
+FILTERED = (
+    "systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--property=IPAddressDeny=any",
+    "/usr/bin/python3", "-IS", "-c",
+    "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'', ('127.0.0.1', 9))",
+)  # fmt: skip
+"""Sends a datagram from a unit that may send none, which fails at once. Nothing stays of it."""
 
 
 def mount_point(path: Path) -> str:
@@ -199,6 +222,16 @@ class Host:
             "busy": str(answer.get("busy", "")),
         }
 
+    def filters(self) -> bool:
+        """Whether systemd can keep a unit from addresses.
+
+        It only logs that a kernel cannot filter them, and starts the service without the filter.
+        """
+        if not self.module.params["filter"] or not shutil.which("systemd-run"):
+            return True
+        _, _, err = self.module.run_command(list(FILTERED), handle_exceptions=False)
+        return "Operation not permitted" in err
+
     def free(self) -> int:
         """Bytes that are free where releases go."""
         path = self.directory
@@ -239,6 +272,8 @@ class Host:
             "uv": os.access(Path(self.module.params["uv"]) / "bin/uv", os.X_OK),
             "free": self.free(),
             "read_only": read_only(str(self.directory), *WRITTEN),
+            "noexec": noexec(str(self.directory)),
+            "filters": self.filters(),
             "outdated": [w["path"] for w in wanted if not is_as_wanted(w)],
             "timers": untimely(self.module.params["timers"] or {}, self.module.run_command),
             "enabled": self.enabled(),
@@ -262,6 +297,7 @@ def main() -> None:
             "bind": {"type": "list", "elements": "str", "required": True},
             "addresses": {"type": "str", "default": ""},
             "edge": {"type": "bool", "default": False},
+            "filter": {"type": "bool", "default": False},
             "uv": {"type": "path", "required": True},
             "timers": {"type": "dict"},
             "ours": {"type": "str", "required": True},

@@ -105,7 +105,27 @@ def timers(found: Found, _inputs: Mapping[str, Any]) -> str:
     return f"gunicorn_fastapi_timers: {' '.join(told)} Correct it, nothing has changed." if told else ""
 
 
-CHECKS: tuple[Callable[[Found, Mapping[str, Any]], str], ...] = (init, systemd, python, name, bind, domains, timers)
+
+def noexec(found: Found, inputs: Mapping[str, Any]) -> str:
+    if not found["noexec"]:
+        return ""
+    return (
+        f"{found['noexec']}, which has /opt/{inputs['gunicorn_fastapi_name']}, is mounted noexec, and releases are "
+        f"executed from there. Have it mounted exec (mount -o remount,exec {found['noexec']}, and in /etc/fstab)."
+    )
+
+
+def egress(found: Found, _inputs: Mapping[str, Any]) -> str:
+    if found["filters"]:
+        return ""
+    return (
+        "gunicorn_fastapi_egress: systemd cannot filter addresses here (it takes cgroup v2 and a kernel with BPF), so "
+        'the application could connect to anything. Use "any", or [] for no network.'
+    )
+
+
+Check = Callable[[Found, Mapping[str, Any]], str]
+CHECKS: tuple[Check, ...] = (init, systemd, python, name, bind, domains, noexec, egress, timers)
 
 
 def problems(found: Found, inputs: Mapping[str, Any]) -> list[str]:

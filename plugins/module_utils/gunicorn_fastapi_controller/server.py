@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,13 +123,7 @@ def check(listed: Requirements, added: Iterable[Entry], host: Host, path: Path) 
             f"uvicorn-worker {worker.version} does not fit uvicorn {uvicorn.version}: 0.4 is for uvicorn {WORKERS} and "
             "later, 0.3 for older ones. Remove uvicorn-worker and the role adds the one that fits."
         )
-    for name, holes in HOLES.items():
-        version = installed[name].version if name in installed else ""
-        if open_ones := [what for mended, what in holes if version and Version(version) < Version(mended)]:
-            warnings.append(
-                f"{name} {version} has known vulnerabilities ({', '.join(open_ones)}). "
-                f"Upgrade to {holes[-1][0]} or later."
-            )
+    warnings += vulnerable({name: entry.version for name, entry in installed.items()})
     if beyond(host.version, PYTHON[1]):
         warnings.append(f"Python {host.python} of the host is newer than {PYTHON[1]}, the last one that was tested.")
     if problems:
@@ -138,6 +132,19 @@ def check(listed: Requirements, added: Iterable[Entry], host: Host, path: Path) 
             f"Then make the lock file again with: {advice(path)}"
         )
     return [f"{path}: {warning}" for warning in warnings]
+
+
+def vulnerable(versions: Mapping[str, str]) -> list[str]:
+    """A sentence for each of these packages, by key and version, that has holes that are known here."""
+    told = []
+    for name, holes in HOLES.items():
+        version = versions.get(name, "")
+        if open_ones := [what for mended, what in holes if version and Version(version) < Version(mended)]:
+            told.append(
+                f"{name} {version} has known vulnerabilities ({', '.join(open_ones)}). "
+                f"Upgrade to {holes[-1][0]} or later."
+            )
+    return told
 
 
 def beyond(version: str, last: str) -> bool:
