@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gunicorn_fastapi_mounts as mounts
 import pytest
 
 FILE = Path(__file__).parent.parent / "plugins" / "modules" / "gunicorn_fastapi_host.py"
@@ -65,14 +67,19 @@ def test_a_foreign_command_is_not_executed(settled: Callable[..., Any]) -> None:
     assert settled(json.dumps({"release": "x", "busy": "y"}), is_ours=False) == NOTHING
 
 
-def test_places_that_are_mounted_read_only(host_module: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_places_that_are_mounted_read_only_or_noexec(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A directory that is not there yet is made where its parents are."""
-    assert host_module.read_only(str(tmp_path), str(tmp_path / "a/b")) == []
-    monkeypatch.setattr(host_module.os, "statvfs", lambda path: SimpleNamespace(f_flag=int(path == tmp_path)))
+    assert mounts.read_only(str(tmp_path), str(tmp_path / "a/b")) == []
+    assert mounts.noexec(str(tmp_path / "a/b")) == ""
     escaped = str(tmp_path).replace("-", "\\055")
-    mounts = f"/dev/a / ext4 rw 0 0\n/dev/a {escaped} ext4 ro 0 0\n/dev/a {escaped}/a/bc ext4 ro 0 0\n"
-    monkeypatch.setattr(host_module, "read", lambda _: mounts)
-    assert host_module.read_only(str(tmp_path / "a/b"), str(tmp_path), "/") == [str(tmp_path)]
+    (tmp_path / "mounts").write_text(
+        f"/dev/a / ext4 rw 0 0\n/dev/a {escaped} ext4 ro 0 0\n/dev/a {escaped}/a/bc ext4 ro 0 0\n"
+    )
+    monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "mounts")
+    flags = os.ST_RDONLY | os.ST_NOEXEC
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_flag=flags if path == tmp_path else 0))
+    assert mounts.read_only(str(tmp_path / "a/b"), str(tmp_path), "/") == [str(tmp_path)]
+    assert mounts.noexec(str(tmp_path / "a/b")) == str(tmp_path)
 
 
 def test_a_file_that_is_not_wanted_is_not_there(host_module: Any, tmp_path: Path) -> None:

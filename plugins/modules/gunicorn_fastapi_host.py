@@ -130,24 +130,6 @@ def is_as_wanted(wanted: dict[str, str]) -> bool:
     return owned and read(path) == wanted["content"]
 
 
-WRITTEN = ("/etc", "/etc/systemd/system", "/usr/local/lib", "/usr/local/sbin", "/var/lib", "/var/cache", "/run")
-"""Where a deploy writes, beside the directory of the releases."""
-
-
-def read_only(*places: str) -> list[str]:
-    """The mount points of these places, or of what is there of their paths, that are mounted read-only."""
-    found = []
-    for place in map(Path, places):
-        there = next(path for path in (place, *place.parents) if path.exists())
-        if os.statvfs(there).f_flag & os.ST_RDONLY:
-            found.append(mount_point(Path(os.path.realpath(there))))
-    return sorted(set(found))
-
-
-def noexec(place: str) -> str:
-    """The mount point of a place, or of what is there of its path, from which nothing is executed. Empty else."""
-    there = next(path for path in (Path(place), *Path(place).parents) if path.exists())
-    return mount_point(Path(os.path.realpath(there))) if os.statvfs(there).f_flag & os.ST_NOEXEC else ""
 
 
 FILTERED = (
@@ -156,13 +138,6 @@ FILTERED = (
     "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'', ('127.0.0.1', 9))",
 )  # fmt: skip
 """Sends a datagram from a unit that may send none, which fails at once. Nothing stays of it."""
-
-
-def mount_point(path: Path) -> str:
-    """Where the file system of a path is mounted, also of one that is mounted twice, which ismount() does not see."""
-    lines = read(Path("/proc/self/mounts")).splitlines()
-    points = [re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), line.split(" ")[1]) for line in lines]
-    return max((point for point in points if path.is_relative_to(point)), key=len, default="/")
 
 
 class Host:
@@ -244,6 +219,7 @@ class Host:
         # Not above, for the reason that gunicorn_fastapi_bundle gives.
         from ..module_utils import gunicorn_fastapi_edge as edges  # type: ignore[import-not-found,misc]
         from ..module_utils import gunicorn_fastapi_interpreters as interpreters  # type: ignore[misc]
+        from ..module_utils import gunicorn_fastapi_mounts as mounts  # type: ignore[misc]
         from ..module_utils.gunicorn_fastapi_addresses import holders  # type: ignore[import-not-found,misc]
         from ..module_utils.gunicorn_fastapi_times import untimely  # type: ignore[import-not-found,misc]
 
@@ -271,8 +247,8 @@ class Host:
             **told,
             "uv": os.access(Path(self.module.params["uv"]) / "bin/uv", os.X_OK),
             "free": self.free(),
-            "read_only": read_only(str(self.directory), *WRITTEN),
-            "noexec": noexec(str(self.directory)),
+            "read_only": mounts.read_only(str(self.directory), *mounts.WRITTEN),
+            "noexec": mounts.noexec(str(self.directory)),
             "filters": self.filters(),
             "outdated": [w["path"] for w in wanted if not is_as_wanted(w)],
             "timers": untimely(self.module.params["timers"] or {}, self.module.run_command),
