@@ -57,6 +57,7 @@ def test_each_check_has_a_case_that_it_refuses() -> None:
         body_max=-1, stall_timeout=-1, websocket_message_max=0, websocket_memory_max=-1, keep_releases=1,
         lock_wait=0, start_timeout=0, backlog=0, tasks_max=0, worker_memory=0, memory_max="lots", cpu_quota="1.5",
         hooks={"after": "notify"}, index_url="https://me:secret@packages.example.com/simple", wheelhouse="/nonexistent",
+        advisories="/nonexistent",
     )  # fmt: skip
     assert len(found) == len(checks.CHECKS)
 

@@ -26,6 +26,7 @@ SEEN: dict[str, Any] = {
     "memory": {"MemTotal": 4 * GIB, "MemAvailable": GIB}, "cpus": 2,
     "domains": {"a.test": {"addresses": ["192.0.2.1"], "error": ""}}, "addresses": ["127.0.0.1", "192.0.2.1"],
     "ports": {"a.test:80": ""}, "status": STATUS, "name": "shop", "busy": "", "failed": [], "left": [], "packages": [],
+    "advisories": [],
 }  # fmt: skip
 
 
@@ -139,6 +140,12 @@ def test_the_first_release_takes_two_generations() -> None:
     assert doctor.findings(FOUND, facts, WANTED) == []
     (finding,) = doctor.findings(FOUND, facts, WANTED | {"gunicorn_fastapi_workers": "3"})
     assert "512 MiB are available, and two generations of 3 workers may take 768 MiB" in finding.text
+
+
+def test_advisories_of_the_operator_come_first() -> None:
+    affected = {"package": {"ecosystem": "PyPI", "name": "starlette"}, "versions": ["1.3.0"]}
+    known = {"id": "OURS-1", "affected": [affected]}
+    assert "(OURS-1)" in one(packages=[{"name": "starlette", "version": "1.3.0"}], advisories=[known]).text
 
 
 def test_a_version_that_is_none_hides_nothing_else() -> None:

@@ -21,6 +21,7 @@ EMPTY: dict[str, list[object]] = {
 """What cannot be meant as a value, whatever the variable of a type."""
 
 MEANT: dict[str, list[object]] = {
+    "advisories": [""],
     "app_path": [""],
     "app_version": [""],
     "app_module": [""],

@@ -26,7 +26,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
 
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         # Not above, because ansible-test imports an action without the library `packaging`, which Ansible itself needs.
-        from gunicorn_fastapi_controller import doctor, inputs
+        from gunicorn_fastapi_controller import advisories, doctor, inputs
+        from gunicorn_fastapi_controller.problem import InputError
 
         variables = task_vars or {}
         result: dict[str, Any] = super().run(tmp, variables) | {"changed": False}
@@ -49,6 +50,11 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
             # Somewhere between both the host has looked at its clock.
             seen["skew"] = seen["time"] - min(max(seen["time"], begin), end)
             seen |= {"name": asked["name"], "busy": found["busy"], "ports": self.ports(asked["domains"])}
+            place = wanted.get("gunicorn_fastapi_advisories")
+            try:
+                seen["advisories"] = advisories.read(Path(place).expanduser()) if place else []
+            except InputError as error:
+                return result | {"failed": True, "msg": str(error)}
             told = doctor.findings(found, seen, wanted)
         return result | {"findings": [finding._asdict() for finding in told]}
 

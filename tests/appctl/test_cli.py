@@ -104,6 +104,7 @@ def test_a_reader_that_has_gone_is_no_error(monkeypatch: pytest.MonkeyPatch, cap
 WORDS: dict[str, list[str]] = {
     "status": [],
     "list": [],
+    "diff": ["aaa1", "bbb3"],
     "history": [],
     "logs": ["--since=-1h", "--grep=a b", "--request-id=a4c280b389aac9ee", "--process=web"],
     "packages": ["aaa1"],
@@ -146,9 +147,9 @@ WORDS: dict[str, list[str]] = {
 
 FAIL_THERE = {
     "tasks", "build", "python", "lock", "locked", "keep", "resolve", "edge", "surround", "probe", "execute",
-    "uninstall", "release-command", "run", "scale", "shell",
+    "uninstall", "release-command", "run", "scale", "shell", "diff",
 }  # fmt: skip
-"""They have no request, no process, nothing that could be started, or no record of what is theirs."""
+"""They have no request, no process, nothing that could be started, or no record of what is theirs or of files."""
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)

@@ -255,6 +255,7 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     texts.patterns("gunicorn_fastapi_include", texts.fits_no_path),
     state.paths,
     state.working_directory,
+    texts.advisories,
     texts.log_quiet,
     texts.worker_class,
     texts.python,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from packaging.version import InvalidVersion
 
-from . import hosts, server
+from . import advisories, hosts, server
 from .problem import visible
 
 Facts = Mapping[str, Any]
@@ -224,10 +224,14 @@ def leftovers(seen: Facts, _inputs: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def versions(seen: Facts, _inputs: Mapping[str, Any]) -> Iterator[Finding]:
-    """Packages of the active release with holes that are known here."""
+    """Packages of the active release with holes that are known here, or by the operator's advisories."""
+    told = advisories.vulnerable(seen["packages"], seen["advisories"])
+    yield from (Finding("versions", text) for text in told)
+    # Of one package, those of the operator are later and more.
+    named = {text.partition(" ")[0] for text in told}
     listed = {str(entry.get("name")): str(entry.get("version")) for entry in seen["packages"]}
     try:
-        for text in server.vulnerable(listed):
+        for text in server.vulnerable({name: version for name, version in listed.items() if name not in named}):
             yield Finding("versions", text)
     except InvalidVersion:  # of a package that has no version of the usual form
         return

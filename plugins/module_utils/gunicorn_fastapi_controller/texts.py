@@ -171,3 +171,11 @@ def wheelhouse(inputs: Inputs) -> str:
         if not value or Path(value).expanduser().is_dir():
             return ""
     return f"gunicorn_fastapi_wheelhouse: {shown(value)} is not a directory on the controller."
+
+
+def advisories(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_advisories"]
+    with contextlib.suppress(OSError, ValueError):  # of what can be no path
+        if not value or (value == value.strip() and Path(value).expanduser().exists()):
+            return ""
+    return f"gunicorn_fastapi_advisories: {shown(value)} is neither a file nor a directory on the controller."

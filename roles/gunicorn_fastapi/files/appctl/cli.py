@@ -31,6 +31,7 @@ COMMANDS = {
     "metrics": Command("serving", "command_metrics", "add_metrics", needs_root=False),
     "list": Command("listing", "command_list"),
     "packages": Command("listing", "command_packages", "add_packages"),
+    "diff": Command("comparing", "command_diff", "add_diff"),
     "history": Command("listing", "command_history", "add_history"),
     "logs": Command("logs", "command_logs", "add_logs"),
     "preflight": Command("background", "command_preflight", "add_preflight"),
