@@ -123,6 +123,8 @@ WORDS: dict[str, list[str]] = {
     "tasks": [],
     "maintenance": [],
     "pause": ["--end"],
+    "backup": ["/nowhere/file"],
+    "restore": ["/nowhere/file"],
     "prune": [],
     "uninstall": [],
     "build": [],
@@ -147,7 +149,7 @@ WORDS: dict[str, list[str]] = {
 
 FAIL_THERE = {
     "tasks", "build", "python", "lock", "locked", "keep", "resolve", "edge", "surround", "probe", "execute",
-    "uninstall", "release-command", "run", "scale", "shell", "diff",
+    "uninstall", "release-command", "run", "scale", "shell", "diff", "backup", "restore",
 }  # fmt: skip
 """They have no request, no process, nothing that could be started, or no record of what is theirs or of files."""
 

@@ -1,17 +1,19 @@
 """Attempts at what root keeps on the disk: links and words in it, and disks that are full."""
 
 import contextlib
+import gzip
 import json
 import os
 import re
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from building import Release, clean, wheel
 from checks import expect, run
-from host import ATTACKING, GOOD, ROOT, answers, ctl, in_service, owned, status_is_true
+from host import ATTACKING, GOOD, ROOT, STATE, answers, as_application, ctl, in_service, owned, status_is_true
 
 
 def links_in_place_of_releases() -> None:
@@ -127,6 +129,52 @@ def no_room_for_notes() -> None:
     status_is_true(ATTACKING)
 
 
+DANGEROUS = """
+import os, sqlite3
+os.makedirs("/var/lib/fastapi/odd/deep")
+os.chdir("/var/lib/fastapi/odd")
+os.symlink("/etc/shadow", "shadow")
+os.symlink("/root", "deep/root")
+os.symlink("..", "deep/circle")
+os.mkfifo("pipe")
+open("\\x1b[2J\\n\\u202e", "w").close()
+open("notes-wal", "w").write("no database is beside it")
+os.truncate(os.open("holes", os.O_CREAT | os.O_RDWR), 2**30)
+database = sqlite3.connect("shop.db")
+database.executescript("PRAGMA journal_mode=wal; CREATE TABLE t (x); INSERT INTO t VALUES (7);")
+os._exit(0)
+"""
+
+
+def a_backup_of_what_is_dangerous() -> None:
+    """Links, pipes, holes and odd names where the application writes: a backup has no file of root's, nor waits."""
+    in_service(ATTACKING)
+    shadow = Path("/etc/shadow")
+    before = owned(shadow, Path("/root"))
+    as_application(DANGEROUS)
+    target = Path("/srv/odd.tar")
+    said = ctl("backup", str(target))
+    expect("left out, because they are neither files nor directories nor links: odd/pipe" in said, said)
+    content = subprocess.run(["tar", "xOf", target, "state.tar.gz"], capture_output=True, check=True).stdout
+    names = subprocess.run(["tar", "tzv"], input=content, capture_output=True, check=True).stdout.decode()
+    expect(" -> /etc/shadow" in names and " -> /root" in names, f"links are no links: {names}")
+    expect(shadow.read_bytes()[:40] not in gzip.decompress(content), "the backup has root's file")
+    expect(STATE.name in ctl("restore", str(target), status=1), "what runs is restored under")
+    ctl("restore", str(target), "--stop")
+    expect((STATE / "odd/shadow").is_symlink() and (STATE / "odd/holes").stat().st_size == 2**30, "it is not restored")
+    as_application(
+        "import sqlite3; assert list(sqlite3.connect('/var/lib/fastapi/odd/shop.db').execute('TABLE t'))[0] == (7,)"
+    )
+    expect({path.lstat().st_uid for path in STATE.rglob("*")} == {STATE.stat().st_uid}, "somebody else owns it")
+    expect(owned(shadow, Path("/root")) == before, "files of root's have changed")
+    target.unlink()
+    shutil.rmtree(STATE / "odd")
+    for aside in STATE.parent.glob("fastapi.before-*"):
+        shutil.rmtree(aside)
+    status_is_true(ATTACKING)
+
+
 ATTEMPTS = (
+    a_backup_of_what_is_dangerous,
     no_room_for_a_release, no_room_for_notes, no_room_for_the_switch, links_in_place_of_releases, words_of_a_manifest,
 )  # fmt: skip

@@ -47,6 +47,8 @@ COMMANDS = {
     "tasks": Command("tasks", "command_tasks"),
     "maintenance": Command("closing", "command_maintenance", "add_maintenance"),
     "pause": Command("closing", "command_pause", "add_pause"),
+    "backup": Command("backup", "command_backup", "add_backup"),
+    "restore": Command("restoring", "command_restore", "add_restore"),
     "prune": Command("prune", "command_prune", "add_prune"),
     "uninstall": Command("uninstall", "command_uninstall", "add_uninstall"),
     # What units and playbooks ask.

@@ -78,16 +78,20 @@ def confined(
     stop(unit)
     if "DynamicUser=yes" in properties:
         free(unit.removesuffix(".service"))
-    words = (
+    try:
+        return finish(words(unit, command, properties, most), most + 60, stdin, watch=watch)
+    except CtlError:
+        stop(unit)  # what was killed so far is systemd-run alone
+        raise
+
+
+def words(unit: str, command: Sequence[str], properties: Sequence[str], most: float) -> tuple[str, ...]:
+    """What runs a command as a unit, with the files of who starts it, until its end or for `most` seconds."""
+    return (
         "systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--service-type=exec", f"--unit={unit}",
         *(f"--property={line}" for line in [*properties, f"RuntimeMaxSec={most:g}", "TimeoutStopSec=5"]),
         *command,
     )  # fmt: skip
-    try:
-        return finish(words, most + 60, stdin, watch=watch)
-    except CtlError:
-        stop(unit)  # what was killed so far is systemd-run alone
-        raise
 
 
 def free(name: str) -> None:
