@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -154,3 +155,22 @@ def test_room_where_it_is_written(tmp_path: Path) -> None:
     found = facts.room(tmp_path)
     assert list(found) == ["/opt"]
     assert found["/opt"]["bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("said", "filters"), [("PermissionError: [Errno 1] Operation not permitted", True), ("", False)]
+)
+def test_a_filter_is_one_when_it_keeps_something_out(monkeypatch: pytest.MonkeyPatch, said: str, filters: bool) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> tuple[int, str, str]:
+        asked.append(command)
+        return 1, "", said
+
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/systemd-run")
+    assert facts.filters(run) == filters
+    assert asked[0][0] == "systemd-run"
+    assert "--property=IPAddressDeny=any" in asked[0]
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert facts.filters(run)
+    assert len(asked) == 1

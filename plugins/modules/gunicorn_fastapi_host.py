@@ -132,14 +132,6 @@ def is_as_wanted(wanted: dict[str, str]) -> bool:
 
 
 
-FILTERED = (
-    "systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--property=IPAddressDeny=any",
-    "/usr/bin/python3", "-IS", "-c",
-    "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'', ('127.0.0.1', 9))",
-)  # fmt: skip
-"""Sends a datagram from a unit that may send none, which fails at once. Nothing stays of it."""
-
-
 class Host:
     """One host, asked through an AnsibleModule."""
 
@@ -197,16 +189,6 @@ class Host:
             "busy": str(answer.get("busy", "")),
         }
 
-    def filters(self) -> bool:
-        """Whether systemd can keep a unit from addresses.
-
-        It only logs that a kernel cannot filter them, and starts the service without the filter.
-        """
-        if not self.module.params["filter"] or not shutil.which("systemd-run"):
-            return True
-        _, _, err = self.module.run_command(list(FILTERED), handle_exceptions=False)
-        return "Operation not permitted" in err
-
     def free(self) -> int:
         """Bytes that are free where releases go."""
         path = self.directory
@@ -218,6 +200,7 @@ class Host:
         """All of it."""
         # Not above, for the reason that gunicorn_fastapi_bundle gives.
         from ..module_utils import gunicorn_fastapi_edge as edges  # type: ignore[import-not-found,misc]
+        from ..module_utils import gunicorn_fastapi_facts as facts  # type: ignore[misc]
         from ..module_utils import gunicorn_fastapi_interpreters as interpreters  # type: ignore[misc]
         from ..module_utils import gunicorn_fastapi_mounts as mounts  # type: ignore[misc]
         from ..module_utils.gunicorn_fastapi_addresses import holders  # type: ignore[import-not-found,misc]
@@ -249,7 +232,7 @@ class Host:
             "free": self.free(),
             "read_only": mounts.read_only(str(self.directory), *mounts.WRITTEN),
             "noexec": mounts.noexec(str(self.directory)),
-            "filters": self.filters(),
+            "filters": not self.module.params["filter"] or facts.filters(self.module.run_command),
             "outdated": [w["path"] for w in wanted if not is_as_wanted(w)],
             "timers": untimely(self.module.params["timers"] or {}, self.module.run_command),
             "enabled": self.enabled(),

@@ -51,6 +51,7 @@ def app(host: Host, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> Host:
     """An application that has written a file, and serves release bbb3."""
     bare: Callable[..., tuple[str, ...]] = lambda _unit, command, _properties, _most: tuple(command)  # noqa: E731
     monkeypatch.setattr(sandbox, "words", bare)
+    monkeypatch.setattr(sandbox, "stop", lambda _: None)
     monkeypatch.setattr(talk, "said", [])
     me = pwd.getpwuid(os.getuid())
     monkeypatch.setattr(pwd, "getpwnam", lambda _: me)
@@ -124,12 +125,13 @@ def test_what_runs_is_not_restored_under(app: Host, systemd: Systemd) -> None:
 
 def test_it_is_stopped_and_started_when_that_is_said(app: Host, systemd: Systemd) -> None:
     target = write(app)
-    systemd.up = ["fastapi.service", "fastapi.socket", "fastapi-processes.target", "fastapi-worker-b@1-1.service"]
+    systemd.up = ["fastapi.service", "fastapi.socket", "fastapi-processes.target", "fastapi-worker-b@1-1.service",
+                  "fastapi-night.timer", "fastapi-night-bbb3.service"]  # fmt: skip
     restore(app, target, stop=True)
     assert systemd.asked == [
-        "stop fastapi-processes.target", "stop fastapi.socket",
-        "stop fastapi-worker-b@1-1.service", "stop fastapi.service",
-        "start fastapi.socket", "start fastapi.service", "start fastapi-processes.target",
+        "stop fastapi-night.timer", "stop fastapi-processes.target", "stop fastapi.socket",
+        "stop fastapi-night-bbb3.service", "stop fastapi-worker-b@1-1.service", "stop fastapi.service",
+        "start fastapi.socket", "start fastapi.service", "start fastapi-processes.target", "start fastapi-night.timer",
     ]  # fmt: skip
     assert any(line.startswith("stopped for a restore: ") for line in talk.said)
 

@@ -105,7 +105,6 @@ def timers(found: Found, _inputs: Mapping[str, Any]) -> str:
     return f"gunicorn_fastapi_timers: {' '.join(told)} Correct it, nothing has changed." if told else ""
 
 
-
 def noexec(found: Found, inputs: Mapping[str, Any]) -> str:
     if not found["noexec"]:
         return ""

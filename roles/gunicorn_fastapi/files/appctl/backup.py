@@ -140,7 +140,8 @@ def ask(
     disks: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Have our program do something in a directory, as the application's user. Raises CtlError with its words."""
-    unit = f"{app.name}-backup-{os.getpid()}.service"
+    unit = f"{app.name}-backup.service"
+    sandbox.stop(unit)
     real = directory.resolve()
     properties = [*CONFINED, f"User={app.name}", f"Group={app.name}", f"ReadWritePaths={real}"]
     command = sandbox.words(unit, ["/usr/bin/python3", "-IS", packing.__file__, verb, str(real)], properties, MOST)

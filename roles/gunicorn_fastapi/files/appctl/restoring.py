@@ -73,7 +73,7 @@ def running(app: App) -> list[str]:
     told = run("systemctl", "list-units", "--plain", "--no-legend", "--state=active,activating,reloading,deactivating",
                f"{app.name}.*", f"{app.name}-*")  # fmt: skip
     units = [line.split()[0] for line in told.splitlines() if line.strip()]
-    own = rf"{re.escape(app.name)}(-(?!backup-|metrics\b).+)?\.(service|socket|timer|target)"
+    own = rf"{re.escape(app.name)}(-(?!metrics\b).+)?\.(service|socket|timer|target)"
     # In maintenance those that come are another's, who writes nothing.
     others = {app.responder, app.socket, *opening.units(app)} if behind.state(app) else set()
     return sorted(unit for unit in units if re.fullmatch(own, unit) and unit not in others)
@@ -130,13 +130,16 @@ def halt(units: Sequence[str]) -> None:
 
 
 def begin(app: App, units: Sequence[str]) -> None:
-    """Start units that ran. Raises CtlError when the service does not start. Processes are started by their target."""
-    ends = (".socket", ".service", ".target", ".timer")
-    for unit in sorted(units, key=lambda unit: [unit.endswith(end) for end in ends], reverse=True):
+    """Start what ran: the addresses, the service, and what starts processes and timers. Jobs are not begun again.
+
+    Raises CtlError when the service does not start.
+    """
+    kinds = (".socket", ".service", ".target", ".timer")
+    for unit in sorted(units, key=lambda unit: [unit.endswith(kind) for kind in kinds], reverse=True):
         if unit == app.service:
             took = instance.start(app.service)
             talk.say(app, f"{app.service} started in {took}", releases.current(app))
-        elif "@" not in unit:
+        elif not unit.endswith(".service") or unit == app.responder:
             run("systemctl", "start", "--", unit, check=False, timeout=bounded.LONGEST)
 
 
