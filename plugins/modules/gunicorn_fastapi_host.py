@@ -130,8 +130,6 @@ def is_as_wanted(wanted: dict[str, str]) -> bool:
     return owned and read(path) == wanted["content"]
 
 
-
-
 class Host:
     """One host, asked through an AnsibleModule."""
 
