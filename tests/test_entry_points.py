@@ -141,7 +141,7 @@ def test_whatever_waits_for_the_lock_is_told_how_long() -> None:
         for name, asked in changes
         if not re.search(r"'(status|packages|resolve|list|locked|run|logs|history)'", asked)
     )
-    assert len(waiting) == 13
+    assert len(waiting) == 14
     assert "lock_wait" in (ROLE / "tasks/uninstall.yml").read_text()
 
 
