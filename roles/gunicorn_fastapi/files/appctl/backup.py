@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple
 
 from appctl import disk, lock, packing, releases, sandbox, talk
 from appctl.app import App
-from appctl.background import add_lock_wait
+from appctl.asking import add_lock_wait
 from appctl.process import ENVIRONMENT, CtlError, how_it_ended
 from appctl.releases import short
 from appctl.text import visible

@@ -12,7 +12,7 @@ from typing import Any
 
 from appctl import backup, behind, bounded, disk, instance, lock, opening, releases, talk, tree
 from appctl.app import App
-from appctl.background import add_lock_wait
+from appctl.asking import add_lock_wait
 from appctl.backup import Backup
 from appctl.process import CtlError, run
 from appctl.releases import short
