@@ -55,6 +55,7 @@ def test_each_check_has_a_case_that_it_refuses() -> None:
         gunicorn_settings={"Max-Requests": 1, "forwarded_allow_ips": "10.0.0.1"}, uvicorn_settings={"port": 80},
         drain_timeout=0, graceful_timeout=2, header_max=0, header_timeout=0,
         body_max=-1, stall_timeout=-1, websocket_message_max=0, websocket_memory_max=-1, keep_releases=1,
+        canary_share=100, watch_seconds=-1, canary_bounds={"slow": 2},
         lock_wait=0, start_timeout=0, backlog=0, tasks_max=0, worker_memory=0, memory_max="lots", cpu_quota="1.5",
         hooks={"after": "notify"}, index_url="https://me:secret@packages.example.com/simple", wheelhouse="/nonexistent",
         advisories="/nonexistent",
@@ -301,6 +302,20 @@ def test_numbers_above_zero(name: str) -> None:
     for value in (0, -1, "0"):
         assert refused(**{name: value}).endswith(f"{int(value)} must be greater than 0.")
     assert problems(**{name: "1"}) == []
+
+
+def test_how_a_release_is_judged() -> None:
+    assert problems(canary_share="10", canary_seconds="60", watch_seconds=300, canary_bounds={"slower": 3.5}) == []
+    assert "0 for no canary" in refused(canary_share=91)
+    assert "the run waits so long" in refused(canary_seconds=0)
+    assert "0 for no watch" in refused(watch_seconds=7200)
+    assert "stop_first does not allow that" in refused(handover="stop_first", canary_share=10)
+    assert problems(watch_seconds=60, handover="stop_first") == []
+    assert 'unknown bound "slow". There are failed, crashed, slower' in refused(canary_bounds={"slow": 2})
+    for bounds in ({"slower": 0.5}, {"failed": "1"}, {"failed": True}, {"memory": float("nan")}, {"failed": -1}):
+        assert "must be a number from" in refused(canary_bounds=bounds)
+    assert "percents below 100" in refused(canary_bounds={"failed": 100})
+    assert "a whole number" in refused(canary_bounds={"requests": 1.5})
 
 
 def test_numbers_with_bounds_of_their_own() -> None:

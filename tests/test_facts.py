@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from appctl import asking, backoff, fetch, lock, ours, prune, runs, stop, tasks
+from appctl import asking, backoff, fetch, followed, judge, lock, ours, prune, runs, stop, tasks
 from appctl.app import CANDIDATE, IMPORT, INSTANCES, MAIN, RELEASE, RUN, App
 from gunicorn_fastapi import crashes, doing, endings, last_words, server
-from gunicorn_fastapi_controller import addresses, checks
+from gunicorn_fastapi_controller import addresses, checks, judging
 from jinja2 import Environment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,7 +106,7 @@ def test_what_has_to_be_free_is_what_is_made() -> None:
     made = [SHOP.root, SHOP.state, SHOP.runtime, SHOP.command]
     made += [SHOP.system / unit for unit in (SHOP.service, SHOP.socket, SHOP.slice, SHOP.instance_socket(MAIN))]
     assert {str(path) for path in made} <= set(standard)
-    units = [SHOP.handover, fetch.unit(SHOP)]
+    units = [SHOP.handover, SHOP.watch, fetch.unit(SHOP)]
     units += [name(kind) for kind in INSTANCES for name in (SHOP.instance_service, SHOP.instance_socket)]
     units += [*(SHOP.instance_service(kind) for kind in (IMPORT, RELEASE)), runs.unit_of(SHOP, "0123abcd")]
     parts = "|".join(ours.INSTANCES)
@@ -131,6 +131,17 @@ def test_private_addresses_are_no_public_ones(kind: str) -> None:
 
 def test_the_user_is_described_alike() -> None:
     assert f"comment: {ours.GECOS}\n" in (ROLE / "tasks/host.yml").read_text()
+
+
+def test_a_release_is_judged_as_it_was_asked() -> None:
+    asked = re.findall(r"^ +'(\w+)': __gunicorn_fastapi_inputs", VARIABLES["__gunicorn_fastapi_judging"], re.MULTILINE)
+    assert tuple(asked) == followed.Judging._fields
+    usual = {name: default(f"canary_{name}") for name in ("share", "seconds", "unjudged")}
+    assert followed.Judging()._asdict() | usual == followed.Judging()._asdict()
+    bounds = judge.Bounds()._asdict()
+    assert str(bounds).replace("'", "") in OPTIONS["options"]["gunicorn_fastapi_canary_bounds"]["description"]
+    assert list(judging.LEAST) == list(bounds)
+    assert judging.bounds({"gunicorn_fastapi_canary_bounds": bounds}) == ""
 
 
 def test_as_many_releases_are_kept() -> None:

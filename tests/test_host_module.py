@@ -12,7 +12,7 @@ import gunicorn_fastapi_mounts as mounts
 import pytest
 
 FILE = Path(__file__).parent.parent / "plugins" / "modules" / "gunicorn_fastapi_host.py"
-NOTHING = {"release": "", "current": "", "complete": [], "released": [], "busy": ""}
+NOTHING = {"release": "", "current": "", "complete": [], "released": [], "busy": "", "handed_back": ""}
 
 
 @pytest.fixture
@@ -53,6 +53,7 @@ def test_a_command_of_ours_is_believed(settled: Callable[..., Any]) -> None:
         "complete": ["0d6a72e61398"],
         "released": ["4c1d"],
         "busy": "handover",
+        "handed_back": "",
     }
     assert settled(json.dumps(said), is_ours=True) == said
 

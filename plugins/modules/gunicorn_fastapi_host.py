@@ -93,6 +93,7 @@ released:
   returned: always
   description: What release commands that ran have worked with, by the names that the bundles give it.
 busy: {type: str, returned: always, description: "Who is changing the application, what and since when; or empty."}
+handed_back: {type: str, returned: always, description: "Which release was handed back last, when and why; or empty."}
 configuration: {type: dict, returned: always, description: Content of the current release's rendered files.}
 files: {type: dict, returned: always, description: Digests of the current release's files.}
 """
@@ -185,6 +186,7 @@ class Host:
             "complete": list(answer.get("complete", [])),
             "released": list(answer.get("released", [])),
             "busy": str(answer.get("busy", "")),
+            "handed_back": str(answer.get("handed_back", "")),
         }
 
     def free(self) -> int:
@@ -239,6 +241,7 @@ class Host:
             "releases": settled["complete"],
             "released": settled["released"],
             "busy": settled["busy"],
+            "handed_back": settled["handed_back"],
             "configuration": {n: read(release / n) for n in files if not n.startswith(private)},
             "files": files,
         }

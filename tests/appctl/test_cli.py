@@ -142,6 +142,7 @@ WORDS: dict[str, list[str]] = {
     "metrics": [],
     "traffic": [],
     "execute": ["aaa1"],
+    "watch": ["aaa1"],
     "settle": [],
     "settled": [],
 }
@@ -149,7 +150,7 @@ WORDS: dict[str, list[str]] = {
 
 FAIL_THERE = {
     "tasks", "build", "python", "lock", "locked", "keep", "resolve", "edge", "surround", "probe", "execute",
-    "uninstall", "release-command", "run", "scale", "shell", "diff", "backup", "restore",
+    "uninstall", "release-command", "run", "scale", "shell", "diff", "backup", "restore", "watch",
 }  # fmt: skip
 """They have no request, no process, nothing that could be started, or no record of what is theirs or of files."""
 

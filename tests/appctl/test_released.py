@@ -120,11 +120,13 @@ def test_a_release_serves_only_after_its_command(host: Host, started: list[str])
 
 def test_a_handover_asks_for_it(host: Host, started: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     executed: list[str] = []
-    monkeypatch.setattr(handover, "execute", lambda _, release, __: executed.append(release))
+    monkeypatch.setattr(handover, "execute", lambda _, release, *__: executed.append(release))
     monkeypatch.setattr(handover, "is_settled", lambda *_: False)
     monkeypatch.setattr(systemd, "show", lambda _, *names: dict.fromkeys(names, ""))
     asked: dict[str, Any] = {"again": False, "preflight_only": False, "import_only": False, "release_command": False}
-    arguments = argparse.Namespace(**asked, addresses="", maintenance=None, pause=None)
+    arguments = argparse.Namespace(
+        **asked, addresses="", judging="", instead_of="", why="", maintenance=None, pause=None
+    )
     with pytest.raises(CtlError, match="has not run, and nothing has changed"):
         background.take_turn(host, "aaa1", arguments)
     assert executed == []

@@ -10,7 +10,20 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import addresses, domains, health_checks, hooks, location, processes, secret, settings, state, texts, timers
+from . import (
+    addresses,
+    domains,
+    health_checks,
+    hooks,
+    judging,
+    location,
+    processes,
+    secret,
+    settings,
+    state,
+    texts,
+    timers,
+)
 from .environment import wrong
 from .inputs import matches, shown
 from .names import TAKEN
@@ -299,6 +312,7 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     settings.uvicorn_settings,
     above_zero("gunicorn_fastapi_drain_timeout"),
     graceful_timeout,
+    *judging.CHECKS,
     above_zero("gunicorn_fastapi_header_max"),
     above_zero("gunicorn_fastapi_header_timeout"),
     not_negative("gunicorn_fastapi_body_max"),

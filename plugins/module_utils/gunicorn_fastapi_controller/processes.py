@@ -13,7 +13,7 @@ VARIABLE = "gunicorn_fastapi_processes"
 
 # What the role itself calls an instance, a unit or a part of one.
 TAKEN = ("main", "candidate", "preflight", "import", "release", "run", "probe", "handover", "build", "interpreter",
-         "address", "processes", "web", "maintenance", "pause", "metrics")  # fmt: skip
+         "address", "processes", "web", "maintenance", "pause", "metrics", "watch")  # fmt: skip
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 

@@ -10,6 +10,7 @@ from typing import Any
 from appctl import (
     complete,
     disk,
+    followed,
     handover,
     lock,
     maintenance,
@@ -19,6 +20,7 @@ from appctl import (
     releases,
     systemd,
     talk,
+    watching,
 )
 from appctl.app import IMPORT, App
 from appctl.asking import add_lock_wait, seconds
@@ -98,7 +100,12 @@ def answered(text: str) -> dict[str, Any]:
 
 def command_handover(app: App, arguments: argparse.Namespace) -> dict[str, object]:
     """Hand over to a release, if it is not active yet."""
-    return hand_over(app, arguments.release, arguments.lock_wait, arguments.again, arguments.addresses)
+    followed.asked(arguments.judging)
+    if told := watching.handed_back(app) or watching.handed_back(app, releases.resolve(app, arguments.release)):
+        talk.out(f"warning: {told}")
+    return hand_over(
+        app, arguments.release, arguments.lock_wait, arguments.again, arguments.addresses, arguments.judging
+    )
 
 
 def command_rollback(app: App, arguments: argparse.Namespace) -> dict[str, object]:
@@ -115,8 +122,10 @@ def command_restart(app: App, arguments: argparse.Namespace) -> dict[str, object
     return hand_over(app, "current", arguments.lock_wait, again=True)
 
 
-def hand_over(app: App, word: str, wait: float, again: bool = False, addresses: str = "") -> dict[str, object]:
-    """Hand over to a release and to other addresses, and tell whether that changed anything."""
+def hand_over(
+    app: App, word: str, wait: float, again: bool = False, addresses: str = "", judging: str = ""
+) -> dict[str, object]:
+    """Hand over to a release and to other addresses, judged as asked, and tell whether that changed anything."""
     change = Change(app, wanted(addresses))
     release = usable(app, word)
     if not again and handover.is_settled(app, release) and not change.differs:
@@ -124,7 +133,8 @@ def hand_over(app: App, word: str, wait: float, again: bool = False, addresses: 
         if loosened(app):
             talk.out(loosened(app))
         return {"changed": False, "release": release}
-    options = [*(["--again"] if again else []), *([f"--addresses={addresses}"] if addresses else [])]
+    options = ["--again"] if again else []
+    options += [f"--{name}={text}" for name, text in (("addresses", addresses), ("judging", judging)) if text]
     in_the_background(app, release, options, wait)
     return {"changed": True, "release": release}
 
@@ -210,8 +220,13 @@ def take_turn(app: App, release: str, arguments: argparse.Namespace) -> None:
         handover.preflight(app, release)
     elif why := released.missing(app, release):
         raise CtlError(why)
+    elif arguments.instead_of and releases.current(app) != arguments.instead_of:
+        talk.say(app, f"release {short(arguments.instead_of)} is not active any more, and is not handed back", release)
     else:
-        handover.execute(app, release, wanted(arguments.addresses))
+        if not arguments.instead_of:
+            watching.end(app, f"the handover to {short(release)} begins")
+        judging = followed.asked(arguments.judging)
+        handover.execute(app, release, wanted(arguments.addresses), judging, arguments.why)
 
 
 def command_settled(app: App, arguments: argparse.Namespace) -> dict[str, object]:
@@ -228,6 +243,7 @@ def command_settled(app: App, arguments: argparse.Namespace) -> dict[str, object
         "complete": whole,
         "released": sorted(released.done(app)),
         "busy": lock.holder(app),
+        "handed_back": watching.handed_back(app),
     }
 
 
@@ -242,7 +258,12 @@ def add_handover(command: argparse.ArgumentParser) -> None:
     command.add_argument("release", help="its id, a prefix of it, or current or previous")
     command.add_argument("--again", action="store_true", help="even if it is active already")
     add_addresses(command)
+    add_judging(command)
     add_lock_wait(command)
+
+
+def add_judging(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--judging", default="", metavar="JSON", help="how it is compared with the release in service")
 
 
 def add_rollback(command: argparse.ArgumentParser) -> None:
@@ -273,5 +294,8 @@ def add_execute(command: argparse.ArgumentParser) -> None:
     command.add_argument("--release-command", action="store_true")
     command.add_argument("--maintenance", choices=("on", "off"))
     command.add_argument("--pause", type=seconds)
+    command.add_argument("--instead-of", default="", metavar="RELEASE")
+    command.add_argument("--why", default="")
     add_addresses(command)
+    add_judging(command)
     add_lock_wait(command)

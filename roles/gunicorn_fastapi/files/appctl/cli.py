@@ -67,6 +67,7 @@ COMMANDS = {
     "begin": Command("totals", "command_begin", "add_begin", hidden=True),
     "backoff": Command("backoff", "command_backoff", hidden=True),
     "execute": Command("background", "command_execute", "add_execute", hidden=True),
+    "watch": Command("handback", "command_watch", "add_watch", hidden=True),
     "settle": Command("background", "command_settle", hidden=True),
     "settled": Command("background", "command_settled", "add_addresses", hidden=True),
 }

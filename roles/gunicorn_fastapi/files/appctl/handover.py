@@ -10,10 +10,12 @@ from typing import Any
 from appctl import (
     behind,
     bounded,
+    canary,
     counting,
     departing,
     disk,
     exchange,
+    followed,
     generations,
     history,
     limits,
@@ -22,11 +24,13 @@ from appctl import (
     origin,
     processes,
     releases,
+    shares,
     static,
     systemd,
     talk,
     timers,
     watch,
+    watching,
 )
 from appctl.addresses import for_candidate
 from appctl.app import CANDIDATE, IMPORT, MAIN, PREFLIGHT, App
@@ -154,12 +158,23 @@ def switch(
     return took
 
 
-def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> None:
-    """All steps, with the addresses that are `wanted`. Raises CtlError after putting everything back as it was."""
+def execute(
+    app: App,
+    release: str,
+    wanted: dict[str, Any] | None = None,
+    judging: followed.Judging = followed.NOT_AT_ALL,
+    why: str = "",
+) -> None:
+    """All steps, with the addresses that are `wanted`. Raises CtlError after putting everything back as it was.
+
+    `judging`: how it is compared with the one of before. `why`: the reason of who hands back, for the history.
+    """
     before = releases.current(app)
     begin, since = time.monotonic(), time.time()
-    outcome, why = "failed", ""
+    outcome = "failed"
     beside = []
+    other = bool(before) and before != release
+    baseline = None
     way = f"from {short(before)} to {short(release)}" if before else f"to {short(release)} (first deployment)"
     whence = origin.words(origin.of(app, release))
     talk.say(app, f"handover {way} begins{f': {whence}' if whence else ''}", release)
@@ -184,18 +199,30 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
             # In maintenance nobody is kept waiting by a restart.
             alone = stops_first(app, release) or bool(behind.state(app))
             with generations.generation(app, release) as generation:
+                if judging.watch and other:
+                    baseline = followed.lately(app, MAIN)
                 if systemd.active(app.socket) and change.beside and not alone:
-                    with instance(app, release, CANDIDATE, for_candidate(change.kept)) as took:
+                    with contextlib.ExitStack() as stack:
+                        trial = stack.enter_context(canary.steered(app, judging)) if judging.share and other else None
+                        more = for_candidate(change.kept)
+                        took = stack.enter_context(instance(app, release, CANDIDATE, more))
                         talk.say(app, f"release {short(release)}: serves beside {short(before)} after {took}", release)
+                        if trial:
+                            trial.compare(release, before)
+                            shares.end(app.shares)
                         took = switch(app, release, replacement, change, generation.switch)
                         talk.say(app, f"release {short(release)}: {app.service} restarted on it in {took}", release)
                         beside = counting.answers(app, CANDIDATE)
                 else:
+                    if judging.share and other:
+                        canary.not_judged(app, release, judging)
                     took = switch(app, release, replacement, change, generation.switch)
                     talk.say(app, f"release {short(release)}: {app.service} started in {took}", release)
         outcome = "done"
     except BaseException as failure:
         text = disk.told(failure) if isinstance(failure, OSError) else str(failure)
+        if isinstance(failure, canary.HandedBackError):
+            outcome = history.HANDED_BACK
         why = visible((text or type(failure).__name__).split("\n", 1)[0])
         static.withdraw(app)
         raise
@@ -206,6 +233,8 @@ def execute(app: App, release: str, wanted: dict[str, Any] | None = None) -> Non
     talk.say(app, f"handover {way} done", release)
     if loosened(app):
         talk.say(app, loosened(app), release)
+    if baseline:
+        watching.begin(app, release, before, judging, baseline)
     if told := first_words(app, since, beside):
         talk.say(app, f"warning: release {short(release)}: {told} (journalctl -u {app.name} -p err)", release)
 
@@ -250,6 +279,7 @@ def settle(app: App) -> None:
     """
     remove(app, PREFLIGHT)
     remove(app, IMPORT)
+    shares.end(app.shares)
     current = releases.current(app)
     if not current:
         return

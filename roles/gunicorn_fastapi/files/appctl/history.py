@@ -11,6 +11,9 @@ from appctl.disk import sync_directory
 LATEST = 4 * 1024 * 1024
 """Bytes that are read of it, its end: some ten thousand lines."""
 
+HANDED_BACK = "handed back"
+"""The outcome of a release that its canary found worse; and what the reason begins with, where the watch did."""
+
 TEXTS = ("time", "from", "to", "outcome", "reason")
 """What every line has, as text."""
 

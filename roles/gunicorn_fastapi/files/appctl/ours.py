@@ -26,7 +26,7 @@ UNIT_DIRECTORIES = (
 KINDS = ("service", "socket", "slice", "target", "timer", "path", "scope", "mount")
 INSTANCES = (
     "probe", "preflight", "candidate", "import", "release", "run-[0-9a-f]+", "handover", "maintenance", "pause",
-    "build", "interpreter", "metrics", "address-[0-9a-f]+",
+    "watch", "build", "interpreter", "metrics", "address-[0-9a-f]+",
     "[a-z][a-z0-9_]*-[0-9a-f]{1,12}@", "processes",
 )  # fmt: skip
 """What stands between the name and the kind of a unit, beside nothing."""

@@ -91,10 +91,15 @@ def previous(app: App) -> str:
 
 
 def before(app: App) -> Iterator[str]:
-    """The releases on this host that were active before the current one, the latest first, some maybe twice."""
+    """The releases on this host that were active before the current one, the latest first, some maybe twice.
+
+    None that was handed back since: nobody wants it again.
+    """
     now, there = current(app), names(app)
     for record in reversed(history.read(app.history)[0]):
         served = [record.get("to")] if record.get("outcome") == "done" else []
+        if record["reason"].startswith(history.HANDED_BACK):
+            there = [release for release in there if release != record["from"]]
         for release in [*served, record.get("from")]:
             if release != now and release in there:
                 yield str(release)

@@ -25,6 +25,7 @@ from appctl import (
     talk,
     timers,
     watch,
+    watching,
 )
 from appctl.app import CANDIDATE, MAIN, App
 from appctl.process import CtlError
@@ -95,6 +96,8 @@ def command_status(app: App, arguments: argparse.Namespace) -> dict[str, Any]:
         "failures": failed.get("failures", 0),
         "next_try": failed.get("tried"),
         "candidate": candidate,
+        "watch": watching.words(app),
+        "handed_back": watching.handed_back(app) if is_root else "",
         "edge": edge.told(app),
         "maintenance": behind.state(app),
         # Only root may look into the releases and the history.
@@ -169,6 +172,10 @@ def words(state: dict[str, Any]) -> list[str]:
         lines.append(f"  maintenance  on since {state['maintenance'].get('since')} by {state['maintenance'].get('by')}")
     if state["candidate"]:
         lines.append(f"  handover  under way, {short(state['candidate'])} serves beside it")
+    if state["watch"]:
+        lines.append(f"  watch     {state['watch']}")
+    if state["handed_back"]:
+        lines.append(f"  watch     {state['handed_back']}")
     lines += processes.words(state["processes"])
     lines += timers.words(state["timers"])
     unknown = state["previous"] is None

@@ -21,7 +21,7 @@ TOLD, SERVING, CONNECTIONS, RUNNING = range(TOTALS, TOTALS + 4)
 ROW = RUNNING + 1
 TAKEN = TOTALS
 SUM = TOTALS + 1
-FORM, BEGUN, USED, WANTED, REPLACED = range(5)
+FORM, BEGUN, USED, WANTED, REPLACED, CRASHED = range(6)
 HEAD = 8
 ROWS = HEAD + SUM * SUMS
 CELLS = ROWS + ROW * WORKERS
@@ -55,6 +55,8 @@ class Table(NamedTuple):
     connections: int
     running: int
     """Requests that are being answered."""
+    crashed: float = 0.0
+    """Workers of the replaced ones that have crashed."""
 
     @property
     def is_live(self) -> bool:
@@ -100,6 +102,7 @@ def parse(content: bytes, now: float) -> Table | None:
         sum(row[SERVING] == 1 for row in alive),
         int(min(sum(count(row[CONNECTIONS]) for row in alive), LARGEST)),
         int(min(sum(count(row[RUNNING]) for row in alive), LARGEST)),
+        count(cells[CRASHED]),
     )
 
 

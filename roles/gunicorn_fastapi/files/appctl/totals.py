@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from appctl import lock, releases, table
+from appctl import lock, releases, shares, table
 from appctl.app import CANDIDATE, MAIN, App
 from appctl.disk import durable, read_bounded
 from appctl.process import CtlError, run
@@ -84,7 +84,9 @@ def command_begin(app: App, arguments: argparse.Namespace) -> None:
     if NAME.fullmatch(name) and releases.ID.fullmatch(release):
         with alone(app):
             mount(app)
-            begin(app, name, grp.getgrnam(app.name).gr_gid)
+            group = grp.getgrnam(app.name).gr_gid
+            begin(app, name, group)
+            shares.make(app.shares, group)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from appctl import (
     timers,
     totals,
     tree,
+    watching,
 )
 from appctl.app import App
 from appctl.asking import add_lock_wait
@@ -67,6 +68,7 @@ def command_uninstall(app: App, arguments: argparse.Namespace) -> dict[str, obje
     ours = Ours(app.name, app.base)
     with lock.lock(app, "the uninstall", arguments.lock_wait), lock.runs(app):
         unused(app)
+        watching.end(app, "it is uninstalled")
         found = look(app, ours)
         ours.add(*found.made)  # a version without records made it, maybe; the second run of this may need it
         answering_before = answering.listeners(found.public)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from socket import socket
 from typing import Any
 
+from gunicorn_fastapi import steering
 from gunicorn_fastapi.shared import Shares
 
 logger = logging.getLogger("uvicorn.error")
@@ -23,10 +24,18 @@ RETRY = 1.0
 
 
 class Acceptor:
-    """Takes connections from a listening socket, as a server of asyncio does, whose interface it has."""
+    """Takes connections from a listening socket, as a server of asyncio does, whose interface it has.
+
+    ``is_private``: only this generation accepts from it.
+    """
 
     def __init__(
-        self, listener: socket, protocol: Callable[[], asyncio.Protocol], connections: Collection[Any], shares: Shares
+        self,
+        listener: socket,
+        protocol: Callable[[], asyncio.Protocol],
+        connections: Collection[Any],
+        shares: Shares,
+        is_private: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
@@ -34,6 +43,7 @@ class Acceptor:
         self._protocol = protocol
         self._connections = connections
         self._shares = shares
+        self._is_private = is_private
         self._opening: set[asyncio.Task[Any]] = set()
         self._has_waited = False
         self._closed = False
@@ -60,6 +70,12 @@ class Acceptor:
     def _accept(self) -> None:
         """One connection. The loop calls again while there are more."""
         count = len(self._connections) + len(self._opening)
+        is_steered = not self._is_private and self._shares.steering.is_on()
+        choice = self._shares.steering.choose() if is_steered else steering.TAKE
+        if choice != steering.TAKE:
+            # Who leaves it is back before those who wait for this worker.
+            self._pause(PAUSE if choice == steering.WAIT else PAUSE / 2)
+            return
         if not self._has_waited and self._shares.are_ahead(count):
             self._has_waited = True
             self._pause(PAUSE)
@@ -73,6 +89,8 @@ class Acceptor:
             logger.error("No connection can be accepted: %s", error)
             self._pause(RETRY)
             return
+        if is_steered:
+            self._shares.steering.took()
         connection.setblocking(False)
 
         def made() -> Any:

@@ -32,6 +32,7 @@ class Answering(HttpToolsProtocol):
         "_running",
         "guard",
         "is_private",
+        "leaves",
         "peer",
     )
 
@@ -40,6 +41,7 @@ class Answering(HttpToolsProtocol):
         self.guard = guard
         self.peer: Any = None  # as the kernel told it when the connection was accepted
         self.is_private = False  # by the address at which the control command asks
+        self.leaves = False  # with the next answer
         self.scope: Any = {}
         # Whether nothing is listened to any more; whether the client has said its last.
         self._deaf = self._left = False

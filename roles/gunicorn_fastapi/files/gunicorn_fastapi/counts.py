@@ -47,8 +47,8 @@ TAKEN = TOTALS
 SUM = TOTALS + 1
 
 # Before the sums and the rows: the version; when the table was begun; how many rows were ever used; how many workers
-# there should be; how many were replaced.
-FORM, BEGUN, USED, WANTED, REPLACED = range(5)
+# there should be; how many were replaced; how many of those have crashed, 0 of an older release.
+FORM, BEGUN, USED, WANTED, REPLACED, CRASHED = range(6)
 HEAD = 8
 ROWS = HEAD + SUM * SUMS
 CELLS = ROWS + ROW * WORKERS
@@ -153,6 +153,10 @@ class Counts:
     def replaced(self) -> None:
         """One more worker was replaced."""
         self._table[REPLACED] += 1
+
+    def crashed(self) -> None:
+        """It had not left by itself, nor was it told to."""
+        self._table[CRASHED] += 1
 
     # --- Anybody's ----------------------------------------------------------------------------------
 

@@ -62,18 +62,19 @@ class Crashes:
         exception = sys.exc_info()[1]
         worker.has_left[0] = isinstance(exception, SystemExit) and exception.code == 0
 
-    def child_exit(self, server: Any, worker: Any) -> None:
-        """Count in gunicorn, and tell when the next worker has to wait."""
+    def child_exit(self, server: Any, worker: Any) -> bool:
+        """Count in gunicorn, and tell when the next worker has to wait. Whether this one has crashed."""
         lived = time.monotonic() - worker.begins
         # Below 0: it was told to stop while it waited. While it loads the application, a signal ends it at once.
         if worker.has_left[0] or lived < 0 or hasattr(worker, "told_to_leave"):
-            return
+            return False
         if lived >= LASTING:
             self.rounds = 0
         elif worker.rounds >= self.rounds:
             self.rounds = worker.rounds + 1
             if self.wait() > 0:
                 server.log.error("Workers have crashed%s. Restarting in %d s", self.row(), self.wait())
+        return True
 
     def row(self) -> str:
         """How often workers have died early, in words. Empty when it is not worth mentioning."""

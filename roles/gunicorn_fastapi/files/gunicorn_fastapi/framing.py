@@ -23,6 +23,9 @@ FOREIGN = b"RTSP/"
 
 ICE = b"SOURCE"
 
+CLOSE = (b"connection", b"close")
+"""The header of an answer after which the client comes with a connection of its own."""
+
 Headers = Iterable[tuple[bytes, bytes]]
 
 
@@ -39,7 +42,7 @@ class Refusal(Exception):  # noqa: N818 (no error of ours)
 def answer(refusal: Refusal, headers: Headers) -> bytes:
     """A whole answer, the last one of its connection."""
     body = str(refusal).encode()
-    own = [(b"connection", b"close"), (b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+    own = [CLOSE, (b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
     lines = b"".join([b"%b: %b\r\n" % header for header in [*headers, *refusal.headers, *own]])
     return b"%b%b\r\n%b" % (STATUS_LINE[refusal.status], lines, body)
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from gunicorn_fastapi import counts, endings, metrics, peers, sizing, upstream
+from gunicorn_fastapi import counts, endings, metrics, peers, sizing, steering, upstream
 from gunicorn_fastapi.crashes import Crashes
 from gunicorn_fastapi.departures import Departures
 from gunicorn_fastapi.last_words import LOST
@@ -73,6 +73,8 @@ class Hooks:
         if table := counts.path_of(name):
             with contextlib.suppress(OSError):  # root has told in the journal why there is none
                 self.shares.counts.keep_in(table)
+            with contextlib.suppress(OSError):
+                self.shares.steering.keep_in(steering.path_of(name), instance())
 
     def workers(self, wanted: int | str, worker_memory: int) -> int:
         """How many there shall be. ``wanted`` is a number or "auto", ``worker_memory`` in MiB."""
@@ -192,7 +194,8 @@ class Hooks:
             return
         self.replaced += 1
         self.shares.counts.replaced()
-        self.crashes.child_exit(server, worker)
+        if self.crashes.child_exit(server, worker):
+            self.shares.counts.crashed()
         events = f"; {self.replaced} replaced, the last at {time.strftime('%F %T')}{self.crashes.row()}"
         self._show_status(server, events)
 

@@ -195,6 +195,10 @@ class GuardedProtocol(Answering):
         super().on_headers_complete()
         if not self.pipeline:
             self._running = self.cycle
+            if self.leaves:
+                self.cycle.default_headers = [*self.server_state.default_headers, framing.CLOSE]
+        elif self.leaves and self._running is not None and not self._running.response_started:
+            self._running.default_headers = self.server_state.default_headers  # this one is owed an answer, too
         self.size, self._uncounted = 0, self._read
         self._awaited = None
         self._body = 0

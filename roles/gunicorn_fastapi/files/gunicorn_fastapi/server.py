@@ -20,7 +20,7 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.server import Server
 
-from gunicorn_fastapi import counts, endings, readiness, upstream
+from gunicorn_fastapi import counts, endings, framing, readiness, upstream
 from gunicorn_fastapi.accept import Acceptor
 from gunicorn_fastapi.guard import Guard
 from gunicorn_fastapi.protocol import GuardedProtocol
@@ -37,8 +37,6 @@ TICK = 0.05
 RESERVE = 2
 """Seconds of the graceful timeout left when requests are still running at its end: one to cancel them, one for the
 application's shutdown."""
-
-CLOSE = (b"connection", b"close")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 """What gunicorn and operators stop a worker by, and libraries like to take."""
@@ -105,6 +103,7 @@ class DrainingServer(Server):
             self._keep_signals()
             self.shares.tell(len(self.server_state.connections))
             self.shares.look()
+            self._steer()
             self.shares.counts.sum_up()
             self._tell_delay()
             if self._is_spent:
@@ -117,6 +116,13 @@ class DrainingServer(Server):
         self.shares.counts.tell(serving, len(self.server_state.connections), len(self.server_state.tasks))
         self.guard.look(self.server_state.connections, asyncio.get_running_loop().time())
         return await super().on_tick(counter)
+
+    def _steer(self) -> None:
+        """Take part in a canary. Connections that are kept come anew from time to time then, as they do at a stop."""
+        self.shares.steering.tell(serves=self.started)
+        kept = [each for each in self._http_connections() if isinstance(each, GuardedProtocol) and not each.is_private]
+        for connection in self.shares.steering.overdue(kept, time.monotonic()):
+            connection.leaves = True
 
     def _tell_delay(self) -> None:
         """Count by how much the event loop was late with this tick."""
@@ -174,9 +180,11 @@ class DrainingServer(Server):
         # Typed as asyncio's class; what uvicorn uses of one is its close() and wait_closed().
         for listener in sockets or []:
             made: Any = protocol
-            if readiness.is_private(listener):
+            is_private = readiness.is_private(listener)
+            if is_private:
                 made = readiness.telling(protocol, self.config.loaded_app, self.shares)
-            self.servers.append(Acceptor(listener, made, self.server_state.connections, self.shares))  # type: ignore[arg-type]
+            acceptor: Any = Acceptor(listener, made, self.server_state.connections, self.shares, is_private)
+            self.servers.append(acceptor)
         self.shares.is_now(READY)
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:  # noqa: ARG002 (the parent's)
@@ -215,8 +223,8 @@ class DrainingServer(Server):
 
     def _announce_close(self) -> None:
         """Have every response that has not begun yet say ``Connection: close``."""
-        self.config.encoded_headers.append(CLOSE)  # from here on_tick() takes them for later ones
-        self.server_state.default_headers.append(CLOSE)
+        self.config.encoded_headers.append(framing.CLOSE)  # from here on_tick() takes them for later ones
+        self.server_state.default_headers.append(framing.CLOSE)
         for connection in self._http_connections():
             if connection.cycle is not None and not connection.cycle.response_started:
                 connection.cycle.default_headers = self.server_state.default_headers

@@ -8,6 +8,7 @@ import mmap
 import time
 
 from gunicorn_fastapi.counts import WORKERS, Counts
+from gunicorn_fastapi.steering import Steering
 
 STALE = 1.0
 """Seconds after which a worker that has not told its number is dead, or too busy to be waited for."""
@@ -34,6 +35,7 @@ class Shares:
     def __init__(self) -> None:
         self._table = memoryview(mmap.mmap(-1, 8 * (IN_TURN + 1))).cast("d")
         self.counts = Counts()
+        self.steering = Steering()
         self._own = 0
         self._others: list[int] = []
 
@@ -43,6 +45,7 @@ class Shares:
         """Take part as this worker: gunicorn's ``age``, which two workers that live at a time do not share."""
         self._own = _row(number)
         self.counts.join(number)
+        self.steering.join(number)
 
     def tell(self, connections: int) -> None:
         """Tell the others how many connections this worker has."""
@@ -56,6 +59,7 @@ class Shares:
     def leave(self) -> None:
         """Take no more part."""
         self._table[self._own + TOLD] = 0
+        self.steering.tell(serves=False)
         self.is_now(LEAVING)
 
     def can_ask(self) -> bool:

@@ -1,0 +1,149 @@
+"""Give releases that fail under real requests alone a share of the traffic, and see that each is handed back.
+
+Runs as root on the host, under load that never retries. Prints a line for each of them.
+"""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from checks import attempt, expect, run, wait_for
+
+SHARE = 30
+MIDDLEWARE = """
+
+import random
+import time
+
+
+@app.middleware("http")
+async def bad(request, call_next):
+    if request.url.path != "/healthz":
+        {}
+    return await call_next(request)
+"""
+
+WORSE = {
+    "one path fails alone": (
+        'if request.url.path == "/echo": raise RuntimeError("this path is bad")',
+        r"failed \(5xx\): [1-9]",
+        r"POST /echo 500  RuntimeError: this path is bad",
+    ),
+    "one answer in four is late": (
+        "await asyncio.sleep(random.random() < 0.25)",
+        "slow: .* 95th percentile",
+        "",
+    ),
+    "it leaks": ('app.kept = [*getattr(app, "kept", []), random.randbytes(8) * 100_000]', "memory: ", ""),
+}
+"""What a release does to its requests, and what is said of it."""
+
+CRASHES = "if random.random() < 0.05: os._exit(3)"
+QUARTER = 'if random.random() < 0.25: raise RuntimeError("one in four")'
+
+
+def start() -> None:
+    """Begin to send requests: 30 a second of each of the four kinds."""
+    run("python3", "/opt/test/traffic.py", "start", "--rate=30")
+
+
+def stop() -> dict[str, Any]:
+    """End it; what came of it."""
+    found: dict[str, Any] = json.loads(run("python3", "/opt/test/traffic.py", "stop"))
+    return found
+
+
+def handover(name: str, code: str, **judging: Any) -> tuple[int, str]:
+    """Make a release from the one in service, and hand over to it; the status, and what was said."""
+    subprocess.run(
+        ["/opt/test/derive.sh", name, "app/main.py"], input=MIDDLEWARE.format(code), text=True, check=True, timeout=60
+    )
+    done = subprocess.run(
+        ["fastapictl", "handover", name, f"--judging={json.dumps(judging)}"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=180,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def current() -> str:
+    """The active release."""
+    return Path("/opt/fastapi/current").readlink().name
+
+
+def handed_back(what: str, code: str, told: str, failing: str = "") -> str:
+    """A release joins, is found worse, and leaves; the one in service serves on."""
+    before = current(), run("systemctl", "show", "--property=MainPID", "fastapi")
+    status, said = handover("bad", code, share=SHARE, seconds=60)
+    line = next((line for line in said.splitlines() if "handed back after" in line), "")
+    expect(status == 1 and re.search(told, line), f"{what}: to be handed back: {told}", said)
+    expect(re.search(failing, said), f"{what}: a failing request: {failing}", said)
+    after = current(), run("systemctl", "show", "--property=MainPID", "fastapi")
+    expect(after == before, f"{what}: {before}", after)
+    expect(not Path("/run/systemd/system/fastapi-candidate.service").exists(), f"{what}: a candidate is left")
+    outcome = json.loads(run("fastapictl", "history", "--lines=1", "--json"))[-1]["outcome"]
+    expect(outcome == "handed back", f"{what}: the history to say handed back", outcome)
+    return f"{what}: {line}"
+
+
+def only_failed_by_itself(traffic: dict[str, Any], reasons: set[str]) -> str:
+    """Of the requests none was lost or refused; those that the bad releases have failed are answered with 500."""
+    expect(set(traffic["failures"]) <= reasons and traffic["refused"] == 0, reasons, traffic["failures"], traffic)
+    return f"{traffic['answered']} of {traffic['sent']} answered, {traffic['failures']}, {traffic['answers']}"
+
+
+def goes_on() -> str:
+    """A good release gets its share, and takes over."""
+    status, said = handover("900d", "pass", share=SHARE, seconds=8)
+    line = next((line for line in said.splitlines() if "is no worse than" in line), "")
+    expect(status == 0 and line, "to go on", said)
+    shares = [float(share) for share in re.findall(r"([0-9.]+)% of [0-9]+ (?:connections|requests)", line)]
+    expect(len(shares) == 2 and all(SHARE / 2 < share < SHARE * 1.5 for share in shares), SHARE, line)
+    expect(current() == "900d", "to be active", current())
+    return line
+
+
+def goes_back_later() -> str:
+    """One that is found worse after the switch is handed back by the host itself, once."""
+    status, said = handover("bad", QUARTER, watch=60)
+    expect(status == 0 and "watched for 60 s" in said, "to be watched", said)
+    wait_for(lambda: current() == "900d" and not watch(), "it is handed back", lambda: run("fastapictl", "status"))
+    last = json.loads(run("fastapictl", "history", "--lines=2", "--json"))
+    expect([line["to"] for line in last] == ["bad", "900d"], "there, and back once", last)
+    expect(last[-1]["reason"].startswith("handed back: failed (5xx): "), "why", last)
+    expect("release bad was handed back" in run("fastapictl", "status"), "the status to say so")
+    return str(last[-1]["reason"])
+
+
+def watch() -> bool:
+    """Whether a release is being watched, or a handover is going on."""
+    units = "fastapi-watch.service", "fastapi-handover.service"
+    states = [run("systemctl", "show", "--property=ActiveState", "--value", unit).strip() for unit in units]
+    return states != ["inactive", "inactive"]
+
+
+def without_traffic() -> str:
+    """One that nobody asks is not judged, and does not go on where that was not wanted."""
+    status, said = handover("bad", "pass", share=SHARE, seconds=1, unjudged="stop")
+    expect(status == 1 and "canary not judged: 0 requests of it" in said, "to be handed back", said)
+    return "without traffic it was handed back"
+
+
+def main() -> None:
+    """One after the other."""
+    start()
+    attempt(goes_on)
+    for what, (code, told, *failing) in WORSE.items():
+        attempt(handed_back, what, code, told, *failing)
+    attempt(goes_back_later)
+    attempt(only_failed_by_itself, stop(), {"status 500"})
+    start()
+    attempt(handed_back, "its workers crash", CRASHES, r"failed \(5xx\)|workers crashed")
+    # What a worker had when it crashed is lost with it.
+    attempt(only_failed_by_itself, stop(), {"status 500", "closed before any byte of the answer"})
+    attempt(without_traffic)
+
+
+if __name__ == "__main__":
+    main()
