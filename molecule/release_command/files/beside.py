@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 STATE = Path("/var/lib/fastapi")
-QUEUE, DONE, BOT = STATE / "queue", STATE / "done", STATE / "bot"
+QUEUE, DONE, BOT, JOBS = STATE / "queue", STATE / "done", STATE / "bot", STATE / "jobs"
 
 
 def ctl(*words: str, status: int = 0) -> str:
@@ -65,12 +65,17 @@ def check_queue() -> None:
     (QUEUE / "long").touch()
     until("it has begun", lambda: DONE.exists() and ["begun", first] in done())
     fill(0, 1000)
+    (STATE / "hold").touch()
+    night = subprocess.Popen(["fastapictl", "timers", "run", "night"])
+    until("the night's job has begun", lambda: JOBS.exists() and JOBS.read_text() == f"night begun {first}\n")
     ctl("handover", derived("aaa"))
     fill(1000, 1000)
     said = ctl("status")
     assert re.search(r"process   worker: 2 of 2 up since .* in aaa", said), said
     assert re.search(rf"worker: fastapi-worker-{first[:12]}@\d+-\d\.service finishes in {first[:12]}", said), said
     assert len([1 for release, _ in up("worker") if release == "aaa"]) == 2
+    assert f"night: fastapi-night-{first[:12]}.service finishes in {first[:12]} since" in said, said
+    subprocess.run(["systemctl", "start", "--no-block", "fastapi-night-aaa.service"], check=True)
     ctl("prune", "--keep=2")
     assert Path(f"/opt/fastapi/releases/{first}").exists()
     ctl("rollback")
@@ -79,6 +84,10 @@ def check_queue() -> None:
     for pid in lines(victim)[1:]:
         os.kill(pid, signal.SIGKILL)
     (STATE / "go").touch()
+    assert JOBS.read_text() == f"night begun {first}\n"  # the next one waits
+    (STATE / "hold").unlink()
+    assert night.wait(60) == 0
+    assert JOBS.read_text() == f"night begun {first}\nnight ended {first}\n"
     until("all is done", lambda: not list(QUEUE.iterdir()))
     # The one that was killed is started again some seconds later.
     until("the current ones are up, alone", lambda: [release for release, _ in up("worker")] == [first[:12]] * 2)
@@ -110,6 +119,8 @@ def check_broken() -> None:
     said = ctl("handover", derived("ccc", "=etc/process-bot", "echo no lock; exit 3\n"), status=1)
     assert "bot is not ready" in said, said
     assert Path("/opt/fastapi/current").readlink().name == current
+    (night,) = [one for one in json.loads(ctl("status", "--json"))["timers"] if one["timer"] == "night"]
+    assert (night["release"], night["state"]) == (current[:12], "up"), night
     assert up("worker") == [one for one in before if "worker" in one[1]]
     assert [release for release, _ in up("bot")] == [current[:12]]
     assert "twice" not in BOT.read_text()
@@ -152,7 +163,13 @@ def check_scale() -> None:
     until("one generation is left", lambda: len(up("worker")) == 1)
 
 
-for check in [check_queue, check_alone, check_broken, check_units, check_scale]:
-    begin = time.monotonic()
-    check()
-    print(f"{check.__name__[6:]}: {time.monotonic() - begin:.1f} s", flush=True)
+def main() -> None:
+    """All of it, with its time."""
+    for check in [check_queue, check_alone, check_broken, check_units, check_scale]:
+        begin = time.monotonic()
+        check()
+        print(f"{check.__name__[6:]}: {time.monotonic() - begin:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -238,9 +238,15 @@ def check_alone() -> None:
 
 def check_gone() -> None:
     """What a release has no more beside its server is stopped, and its units are gone."""
-    assert json.loads(ctl("status", "--json").stdout)["processes"] == []
+    status = json.loads(ctl("status", "--json").stdout)
+    assert status["processes"] == status["timers"] == []
     system = Path("/etc/systemd/system")
     assert not [*system.glob("fastapi-worker-*"), *system.glob("fastapi-bot-*"), *system.glob("*/fastapi-processes*")]
+    assert not [
+        *system.glob("fastapi-night*"),
+        *system.glob("fastapi-noon*"),
+        *system.glob("timers.target.wants/fastapi*"),
+    ]
 
 
 def derived(name: str, command: str, within: int = 60) -> str:

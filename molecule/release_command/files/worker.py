@@ -55,5 +55,21 @@ def be_alone() -> None:
         time.sleep(0.02)
 
 
+def run_once(timer: str) -> None:
+    """Note that a job begins and ends, and whether another one of the same timer runs."""
+    lock = (STATE / f"{timer}.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        note(STATE / "jobs", f"{timer} twice {CASE}")
+    note(STATE / "jobs", f"{timer} begun {CASE}")
+    if (STATE / "fail").exists():
+        print("it cannot")
+        sys.exit(3)
+    while (STATE / "hold").exists():
+        time.sleep(0.05)
+    note(STATE / "jobs", f"{timer} ended {CASE}")
+
+
 signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
-be_alone() if sys.argv[1] == "bot" else work()
+{"worker": work, "bot": be_alone}.get(sys.argv[1], lambda: run_once(sys.argv[1]))()
