@@ -12,8 +12,9 @@ import pytest
 import yaml
 from appctl import asking, backoff, fetch, followed, judge, lock, ours, prune, runs, stop, tasks
 from appctl.app import CANDIDATE, IMPORT, INSTANCES, MAIN, RELEASE, RUN, App
+from appctl.timers import parse
 from gunicorn_fastapi import crashes, doing, endings, last_words, server
-from gunicorn_fastapi_controller import addresses, checks, judging
+from gunicorn_fastapi_controller import addresses, checks, judging, processes, timers
 from jinja2 import Environment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,6 +113,13 @@ def test_what_has_to_be_free_is_what_is_made() -> None:
     parts = "|".join(ours.INSTANCES)
     for unit in units:
         assert re.fullmatch(rf"shop(-({parts}))?\.({'|'.join(ours.KINDS)})", unit), unit
+
+
+def test_no_process_and_no_timer_is_called_as_something_of_the_role_s_own() -> None:
+    words = {part for part in ours.INSTANCES if part.isalpha()} | {*INSTANCES, IMPORT, RELEASE, RUN}
+    assert {*words, MAIN, "address"} <= set(processes.TAKEN)
+    assert timers.wrong_with("run", {"command": "x", "on_calendar": "daily"}, {})
+    assert parse(SHOP, runs.unit_of(SHOP, "0123abcd")) is None
 
 
 def test_sockets_of_the_application_are_told_from_others() -> None:
