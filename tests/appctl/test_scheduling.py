@@ -77,6 +77,24 @@ def test_a_job_that_waits_is_never_let_go_beside_another_and_begins_in_the_relea
     assert not (host.system / "fastapi-night-aab2.service").exists()
 
 
+def test_one_that_waits_begins_in_the_release_of_before_when_that_comes_back(host: Host, table: Table) -> None:
+    table.states["fastapi-night-aaa1.service"] = ("activating", "start")
+    deploy(host, "aab2")
+    table.jobs = {"fastapi-night-aab2.service"}
+
+    def fail_late() -> None:
+        with generation(host, "bbb3") as made:
+            made.switch()
+            table.jobs = {"fastapi-night-bbb3.service"}
+            table.states["fastapi-night-bbb3.service"] = ("inactive", "dead")
+            raise CtlError("the server failed")
+
+    with pytest.raises(CtlError, match="the server failed"):
+        fail_late()
+    assert table.log[-2:] == ["stop night-bbb3.service", "start night-aab2.service"]
+    assert runs(host)["night"] == "aab2"
+
+
 def test_two_jobs_never_wait_for_each_other(host: Host, table: Table) -> None:
     table.states["fastapi-night-aaa1.service"] = ("activating", "start")
     deploy(host, "aab2")

@@ -66,6 +66,13 @@ def test_one_that_was_cut_off_is_told_and_counted(host: Host, table: Table) -> N
     assert timers.record(host, "night")["failures"] == 1
 
 
+def test_one_that_never_began_is_told(host: Host, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    table.properties = {"Result": "exit-code", "ExecMainCode": "0", "InvocationID": "0a"}
+    monkeypatch.setattr(timing, "leave", lambda *_: None)
+    timed(host, "end")
+    assert timers.record(host, "night")["outcome"] == "did not begin (exit-code)"
+
+
 def test_one_that_could_not_start_is_told(host: Host, table: Table) -> None:
     table.states["fastapi-night-aaa1.service"] = ("failed", "failed")
     table.properties = {"Result": "resources", "InvocationID": "0b"}

@@ -66,12 +66,6 @@ class Schedule:
         """Have the timers run the jobs of this release. Raises CtlError."""
         self.begun = True
         put(self.app, self.after)
-        # What waits to begin begins in the release that serves.
-        late = waiting(self.app, [job for job in services(self.app) if job not in self.jobs])
-        if late:
-            run("systemctl", "stop", *(job.name(self.app) for job in late))
-        if again := [Job(job.timer, short(self.release)) for job in late if job.timer in self.after]:
-            run("systemctl", "start", "--no-block", *(job.name(self.app) for job in again))
 
     def undo(self) -> None:
         """Put those of before back. Raises CtlError when that fails."""
@@ -129,6 +123,13 @@ def put(app: App, texts: dict[str, str]) -> None:
     # One whose job is under way would wait for the end of that, though it is not its own any more. Others are not
     # restarted, for that would lose what `spread` still delays.
     start(app, [timer for timer in texts if timer not in held], restarted=changed)
+    # What waits for the end of another job begins in the release that the timer runs now.
+    now = planned(app)
+    late = waiting(app, [job for job in services(app) if now.get(job.timer) != job])
+    if late:
+        run("systemctl", "stop", *(job.name(app) for job in late))
+    if again := [now[job.timer] for job in late if job.timer in now]:
+        run("systemctl", "start", "--no-block", *(job.name(app) for job in again))
 
 
 def start(app: App, names: list[str], restarted: list[str] | None = None) -> None:

@@ -131,7 +131,11 @@ def end(app: App, job: Job, release: str) -> None:
     """Note what came of it, and leave its last lines for what is to run when it fails."""
     unit = job.name(app)
     ended = ending.of(unit)
-    clock = systemd.show(unit, "ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic", "InvocationID")
+    clock = systemd.show(
+        unit, "ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic", "InvocationID", "Result"
+    )
+    if ended == ending.UNKNOWN:  # what has to be done before it has failed
+        ended = ending.Ending(1, f"did not begin ({clock['Result']})")
     # Not by the clock of the host, which may be set meanwhile.
     took = (
         systemd.number(clock["ExecMainExitTimestampMonotonic"])
