@@ -71,7 +71,8 @@ def test_a_job_that_waits_is_never_let_go_beside_another_and_begins_in_the_relea
         assert waits.endswith("After=fastapi-night-aaa1.service\n")
         host.serves("bbb3")
         made.switch()
-    assert table.log[1:] == ["stop night-aab2.service", "start night-bbb3.service"]
+    # Before anything else: what waits for each other cannot be started.
+    assert table.log == ["stop night-aab2.service", "start night.timer often.timer", "start night-bbb3.service"]
     text = (host.system / "fastapi-night-bbb3.service").read_text()
     assert text.endswith("After=fastapi-night-aaa1.service fastapi-night-aab2.service\n")
     assert not (host.system / "fastapi-night-aab2.service").exists()
@@ -91,8 +92,21 @@ def test_one_that_waits_begins_in_the_release_of_before_when_that_comes_back(hos
 
     with pytest.raises(CtlError, match="the server failed"):
         fail_late()
-    assert table.log[-2:] == ["stop night-bbb3.service", "start night-aab2.service"]
+    assert table.log[-3:] == ["stop night-bbb3.service", "start night.timer often.timer", "start night-aab2.service"]
     assert runs(host)["night"] == "aab2"
+
+
+def test_a_rollback_to_the_release_of_the_job_that_is_under_way(host: Host, table: Table) -> None:
+    table.states["fastapi-night-aaa1.service"] = ("activating", "start")
+    deploy(host, "aab2")
+    table.jobs = {"fastapi-night-aab2.service"}
+    table.log.clear()
+    deploy(host, "aaa1")
+    assert table.log == ["stop night-aab2.service", "start night.timer often.timer", "start night-aaa1.service"]
+    assert (
+        "After="
+        not in (host.system / "fastapi-night-aaa1.service").read_text().partition("After=fastapi-night-aab2")[0]
+    )
 
 
 def test_two_jobs_never_wait_for_each_other(host: Host, table: Table) -> None:

@@ -13,7 +13,7 @@ from appctl.instance import unit_text
 from appctl.ours import Ours
 from appctl.process import CtlError, run
 from appctl.releases import short
-from appctl.timers import Job, planned, services, suspended, there, unit, waiting
+from appctl.timers import Job, named_in, planned, services, suspended, there, unit, waiting
 
 WAITS = re.compile(r"\n\[Unit\]\nAfter=.*\n\Z")
 """What the unit of the current job has at its end, and no other."""
@@ -36,7 +36,6 @@ class Schedule:
         clear(app)
         if not self.jobs:
             return
-        others = [job for job in services(app) if job not in self.jobs]
         ours = Ours(app.name, app.base)
         files = {job: app.system / job.name(app) for job in self.jobs}
         made = ours.made() or []
@@ -46,17 +45,12 @@ class Schedule:
                     f"gunicorn_fastapi_timers: {path} is there, and this role did not make it. Remove it, or choose "
                     "another name for the timer"
                 )
-        # Two that wait for each other would do so for ever. What waits just now goes on to wait, until the switch.
-        late = waiting(app, others)
-        for other in (one for one in others if one not in late):
-            path = app.system / other.name(app)
-            disk.durable(path, WAITS.sub("", path.read_text()))
         for job, path in files.items():
+            if not path.exists():  # else it is under way, or served before: the text is the release's all the same
+                ours.add(recorded(app, path))
+                disk.durable(path, unit_text(app, self.release, f"{app.name}-{job.timer}.service"))
             link = path.with_name(f"{path.name}.d")
-            ours.add(*(recorded(app, new) for new in (path, link)))
-            text = unit_text(app, self.release, f"{app.name}-{job.timer}.service")
-            before = " ".join(other.name(app) for other in others if other.timer == job.timer)
-            disk.durable(path, f"{text}\n[Unit]\nAfter={before}\n" if before else text)
+            ours.add(recorded(app, link))
             link.unlink(missing_ok=True)
             if app.extensions.is_dir():
                 link.symlink_to(app.extensions)
@@ -104,9 +98,11 @@ def told(app: App, held: dict[str, str], timer: str) -> str:
 def put(app: App, texts: dict[str, str]) -> None:
     """Have exactly these timers, by the texts of their units, and have them wait for their times. Raises CtlError."""
     before = timers.texts(app)
+    jobs = {timer: job for timer, text in texts.items() if (job := named_in(app, text))}
     gone = [timer for timer in before if timer not in texts]
-    stop(app, gone)
     changed = [timer for timer, text in texts.items() if before.get(timer) != text]
+    stop(app, gone)
+    late = cancelled(app, jobs)
     ours = Ours(app.name, app.base)
     for timer in gone:
         (app.system / unit(app, timer)).unlink()
@@ -116,20 +112,43 @@ def put(app: App, texts: dict[str, str]) -> None:
     for timer in changed:
         ours.add(recorded(app, app.system / unit(app, timer)))
         disk.durable(app.system / unit(app, timer), texts[timer])
-    if gone or changed:
+    if order(app, jobs) or gone or changed:
         run("systemctl", "daemon-reload")
+        late |= cancelled(app, jobs)  # of a time that came meanwhile
     held = suspended(app)
     stop(app, [timer for timer in texts if timer in held])
     # One whose job is under way would wait for the end of that, though it is not its own any more. Others are not
     # restarted, for that would lose what `spread` still delays.
     start(app, [timer for timer in texts if timer not in held], restarted=changed)
-    # What waits for the end of another job begins in the release that the timer runs now.
-    now = planned(app)
-    late = waiting(app, [job for job in services(app) if now.get(job.timer) != job])
+    if again := [jobs[timer].name(app) for timer in sorted(late) if timer in jobs]:
+        run("systemctl", "start", "--no-block", *again)
+
+
+def cancelled(app: App, jobs: dict[str, Job]) -> set[str]:
+    """The timers of which a job of another release waited for one that is under way. It does not any more."""
+    late = waiting(app, [job for job in services(app) if jobs.get(job.timer) != job])
     if late:
         run("systemctl", "stop", *(job.name(app) for job in late))
-    if again := [now[job.timer] for job in late if job.timer in now]:
-        run("systemctl", "start", "--no-block", *(job.name(app) for job in again))
+    return {job.timer for job in late}
+
+
+def order(app: App, jobs: dict[str, Job]) -> bool:
+    """Have these jobs wait for any other one of their timers. Whether systemd does not know that yet.
+
+    What is under way waits for nobody: systemd refuses two that wait for each other. What waits goes on to wait.
+    """
+    installed, running, changed = services(app), there(app), False
+    for job in installed:
+        path = app.system / job.name(app)
+        text = path.read_text()
+        wanted = WAITS.sub("", text) if job in running or job in jobs.values() else text
+        others = [other.name(app) for other in installed if other.timer == job.timer and other != job]
+        if others and jobs.get(job.timer) == job:
+            wanted += f"\n[Unit]\nAfter={' '.join(others)}\n"
+        if wanted != text:
+            disk.durable(path, wanted)
+            changed = True
+    return changed
 
 
 def start(app: App, names: list[str], restarted: list[str] | None = None) -> None:
