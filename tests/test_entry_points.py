@@ -133,7 +133,7 @@ def test_whatever_waits_for_the_lock_is_told_how_long() -> None:
         for path in ROLE.glob("tasks/*.yml")
         for task in flat(yaml.safe_load(path.read_text()))
         for module in task
-        if module in ("gunicorn_fastapi_ctl", "gunicorn_fastapi_build")
+        if module == "gunicorn_fastapi_ctl"
     ]
     waiting = [name for name, asked in changes if "lock_wait" in asked or "__gunicorn_fastapi_uninstall" in asked]
     assert sorted(waiting) == sorted(
