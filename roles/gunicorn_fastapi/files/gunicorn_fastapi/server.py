@@ -120,7 +120,9 @@ class DrainingServer(Server):
     def _steer(self) -> None:
         """Take part in a canary. Connections that are kept come anew from time to time then, as they do at a stop."""
         self.shares.steering.tell(serves=self.started)
-        kept = [each for each in self._http_connections() if isinstance(each, GuardedProtocol) and not each.is_private]
+        # There may be thousands, and it is asked ten times a second.
+        there = self._http_connections() if self.shares.steering.is_on() else []
+        kept = [each for each in there if isinstance(each, GuardedProtocol) and not each.is_private]
         for connection in self.shares.steering.overdue(kept, time.monotonic()):
             connection.leaves = True
 
