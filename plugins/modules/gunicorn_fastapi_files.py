@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 module: gunicorn_fastapi_files
 short_description: Put small files in place
 description:
-  - Writes files that belong to root, each by a rename, so that nobody ever reads a part of one.
+  - Writes files that belong to root, each by a rename, so that nobody ever reads a part of one, and waits until
+    all of them are on the disk, so that a loss of power later leaves none of them empty.
   - For files that are known to differ; it compares nothing.
 options:
   files:
@@ -71,6 +72,8 @@ def main() -> None:
     if not module.check_mode:
         for wanted in files:
             write(module, wanted)
+        for directory in sorted({str(Path(wanted["path"]).parent) for wanted in files}):
+            module.run_command(["sync", "--file-system", directory], check_rc=True)
     module.exit_json(changed=bool(files), diff=shown)
 
 

@@ -221,7 +221,7 @@ def bring_up(edge: Edge, fresh: bool) -> bool:
     if not edge.environment.exists():
         disk.durable(edge.environment, f"EDGE_KEY={secrets.token_hex(32)}\n", mode=0o600)
     if systemd.show(UNIT, "UnitFileState")["UnitFileState"] != "enabled":
-        run("systemctl", "enable", UNIT)
+        systemd.enable(UNIT)
     if not systemd.active(UNIT):
         bounded.change("start", UNIT, check=False)
         if not systemd.active(UNIT):

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from appctl import bounded, limits, lock
+from appctl import bounded, limits, lock, systemd
 from appctl.app import App
 from appctl.asking import add_lock_wait, read_request
 from appctl.disk import durable
@@ -55,7 +55,7 @@ def open_metrics(app: App) -> None:
     if not (app.system / app.metrics).is_file():
         run("systemctl", "reset-failed", app.metrics, service_of(app.metrics), check=False)
         return
-    run("systemctl", "enable", app.metrics)
+    systemd.enable(app.metrics)
     try:
         bounded.change("start", app.metrics)
     except CtlError:

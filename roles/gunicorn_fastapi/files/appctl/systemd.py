@@ -23,6 +23,12 @@ TEXTS = ("StatusText", "Description")
 """Properties that somebody else than systemd has written."""
 
 
+def enable(unit: str) -> None:
+    """Have a unit started at boot, also at one after a loss of power a moment later. Raises CtlError."""
+    run("systemctl", "enable", unit)
+    run("sync", "--file-system", "/etc/systemd/system", timeout=600)
+
+
 def show(unit: str, *names: str) -> dict[str, str]:
     """These properties of a unit. They are empty where the unit or this systemd has none.
 
