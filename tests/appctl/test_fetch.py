@@ -1,5 +1,6 @@
 """What root gets to read of a build."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,7 @@ def test_what_the_compiler_says_of_packages_does_not_fill_the_memory(
 def test_fetched_packages_go_when_the_disk_is_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     app = App("shop", tmp_path)
     monkeypatch.setattr(sandbox, "stop", lambda _: None)
+    fetch.clear(app)  # the first one in this boot
     for name in (".cache-61234", "abcd", fetch.COMPILED):
         (app.cache / name).mkdir(parents=True)
     fetch.clear(app)
@@ -57,6 +59,48 @@ def test_fetched_packages_go_when_the_disk_is_full(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(disk, "ROOM", 1 << 60)
     fetch.clear(app)
     assert not list(app.cache.iterdir())
+
+
+def test_packages_that_another_boot_has_fetched_are_not_believed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """After a loss of power some of their files are empty. Neither uv nor the one after it would ever notice."""
+    app = App("shop", tmp_path)
+    monkeypatch.setattr(sandbox, "stop", lambda _: None)
+    fetched = app.cache / ".cache-61234"
+    fetched.mkdir(parents=True)
+    fetch.clear(app)
+    assert not fetched.exists()
+    fetched.mkdir()
+    fetch.clear(app)
+    assert fetched.exists()
+    shutil.rmtree(app.runtime)  # as a boot does
+    fetch.clear(app)
+    assert not fetched.exists()
+
+
+def test_a_uv_has_its_name_when_it_is_on_the_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    app = App("shop", tmp_path)
+    monkeypatch.setattr(fetch, "TOOLS", tmp_path / "tools")
+    uv = fetch.Uv("1.0", "")
+    work = tmp_path / "work"
+    work.mkdir()
+
+    def confined(*_: Any) -> tuple[int, str, str]:
+        (app.cache / fetch.TOOL / "bin").mkdir(parents=True)
+        (app.cache / fetch.TOOL / "bin/uv").write_text("uv")
+        return 0, "", ""
+
+    def synced(*command: str, **_: Any) -> None:
+        assert command == ("sync", "--file-system", str(work))
+        there.append(((work / "uv/bin/uv").exists(), uv.directory.exists()))
+
+    there: list[tuple[bool, bool]] = []
+    monkeypatch.setattr(sandbox, "confined", confined)
+    monkeypatch.setattr(fetch, "run", synced)
+    fetch.fetch_uv(app, uv, [], work)
+    assert there == [(True, False)]
+    assert (uv.directory / "bin/uv").read_text() == "uv"
 
 
 def test_compiled_files_go_where_no_link_leads(tmp_path: Path) -> None:

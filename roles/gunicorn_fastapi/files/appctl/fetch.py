@@ -6,10 +6,10 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-from appctl import disk, sandbox, tree
+from appctl import disk, lock, sandbox, tree
 from appctl.app import App
 from appctl.interpreter import Interpreter
-from appctl.process import CtlError
+from appctl.process import CtlError, run
 
 TOOLS = App("").tools
 """uv, for all applications of the host."""
@@ -55,9 +55,10 @@ class Uv(NamedTuple):
 def clear(app: App) -> None:
     """End a build that was left behind, and remove what builds have written.
 
-    Packages that were fetched stay, unless the disk is full.
+    Packages that were fetched in this boot stay, unless the disk is full.
     """
     sandbox.stop(unit(app))
+    _forget_other_boots(app)
     full = app.cache.is_dir() and not disk.has_room(app.cache)
     # All applications had one, which every user could read, and lock.
     tree.remove(app.cache.parents[1] / "uv")
@@ -142,6 +143,8 @@ def fetch_uv(app: App, uv: Uv, index: list[str], work: Path) -> None:
     if code:
         raise CtlError(f"uv {uv.version} could not be installed: {err.strip() or f'pip exited with status {code}'}")
     tree.copy(app.cache / TOOL, work / "uv")
+    # That it is there says that it is whole, also after a loss of power.
+    run("sync", "--file-system", str(work), timeout=600)
     TOOLS.mkdir(parents=True, exist_ok=True)
     TOOLS.chmod(0o755)
     try:
@@ -215,6 +218,19 @@ def _forget_caches(app: App, made: Path) -> None:
         for cache in app.cache.glob(".cache-*"):
             if cache.name != f".cache-{owner}":
                 tree.remove(cache)
+
+
+def _forget_other_boots(app: App) -> None:
+    """Remove fetched packages that another boot has written.
+
+    uv waits for no disk, and believes what it finds: after a loss of power a file may be empty, for ever.
+    """
+    lock.private(app)
+    mark = app.private / "fetched"  # which no boot leaves to the next
+    if not mark.exists():
+        for cache in app.cache.glob(".cache-*"):
+            tree.remove(cache)
+        mark.touch(mode=0o600)
 
 
 def _advice(code: int) -> str:
