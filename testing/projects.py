@@ -51,6 +51,8 @@ class Project:
             "identity": OLD,
             "credentials": "",
             "env_file": "",
+            "prepare_command": "",
+            "prepared": "",
             "directory": str(root / "cache"),
             "before": {"release": "", "files": {}, "configuration": {}},
         }

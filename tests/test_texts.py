@@ -37,6 +37,7 @@ MEANT: dict[str, list[object]] = {
     "index_url": [""],
     "wheelhouse": [""],
     "python_mirror": [""],
+    "prepare_command": ["", " x", "x ", "x\n", "a\x1bb"],
     "tls": [False],
     "tls_certificate": [""],
     "tls_key": [""],

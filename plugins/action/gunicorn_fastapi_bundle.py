@@ -35,6 +35,8 @@ OPTIONS = {
     "machine": {"type": "str", "default": ""},
     "credentials": {"type": "str", "default": "", "no_log": True},
     "env_file": {"type": "str", "default": ""},
+    "prepare_command": {"type": "str", "default": ""},
+    "prepared": {"type": "str", "default": ""},
     "directory": {"type": "path", "required": True},
     "before": {"type": "dict", "required": True},
 }

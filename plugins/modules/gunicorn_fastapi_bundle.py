@@ -50,6 +50,14 @@ options:
       - Secrets that make this another release too, all in one string. They become no part of it, and
         its name and manifest do not tell them.
   env_file: {type: str, default: "", description: "A file whose variables are among them, and that is not missed."}
+  prepare_command:
+    type: str
+    default: ""
+    description: What is run on a host with the packages of the release, and leaves more files of it.
+  prepared:
+    type: str
+    default: ""
+    description: An archive of what it has left, or C(none). Empty is a release that waits for it, and no change yet.
   directory: {type: path, required: true, description: Where the archive is written and found by the next host.}
   before:
     type: dict
@@ -81,6 +89,10 @@ release_command:
   type: str
   returned: always
   description: "Name of what its release command works with, equal on all hosts; empty without one."
+prepare:
+  type: str
+  returned: always
+  description: "What decides what the command of O(prepare_command) leaves, by its digest; empty without one."
 archive: {type: str, returned: always, description: Path of the archive on the controller.}
 virtualenv: {type: str, returned: always, description: Name of the virtualenv; equal requirements have an equal one.}
 size: {type: int, returned: always, description: Bytes of the release before its requirements.}

@@ -40,7 +40,9 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-READS = frozenset({"status", "list", "history", "logs", "tasks", "packages", "settled", "resolve", "locked"})
+READS = frozenset(
+    {"status", "list", "history", "logs", "tasks", "packages", "settled", "resolve", "locked", "prepared"}
+)
 
 
 def main() -> None:

@@ -129,6 +129,8 @@ WORDS: dict[str, list[str]] = {
     "uninstall": [],
     "build": [],
     "python": [],
+    "prepare": [],
+    "prepared": [],
     "lock": [],
     "locked": [],
     "keep": [],
@@ -149,8 +151,8 @@ WORDS: dict[str, list[str]] = {
 """What is given to each command, in a host whose systemd says nothing."""
 
 FAIL_THERE = {
-    "tasks", "build", "python", "lock", "locked", "keep", "resolve", "edge", "surround", "probe", "execute",
-    "uninstall", "release-command", "run", "scale", "shell", "diff", "backup", "restore", "watch",
+    "tasks", "build", "python", "prepare", "prepared", "lock", "locked", "keep", "resolve", "edge", "surround",
+    "probe", "execute", "uninstall", "release-command", "run", "scale", "shell", "diff", "backup", "restore", "watch",
 }  # fmt: skip
 """They have no request, no process, nothing that could be started, or no record of what is theirs or of files."""
 

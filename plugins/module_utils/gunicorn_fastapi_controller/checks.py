@@ -300,6 +300,8 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     texts.build_command,
     build_environment,
     above_zero("gunicorn_fastapi_build_timeout"),
+    texts.prepare_command,
+    above_zero("gunicorn_fastapi_prepare_timeout"),
     secret.secret_environment,
     secret.env_file,
     credentials,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import lists, pins, pylock
+from . import prepared as prepare
 from . import state as state_paths
 from .archive import Member, from_bytes, pack, rendered
 from .compared import contradictions
@@ -200,6 +201,8 @@ def bundle(
     machine: str,
     credentials: str,
     env_file: str,
+    prepare_command: str,
+    prepared: str,
     directory: str,
     before: dict[str, Any],
 ) -> dict[str, object]:
@@ -220,6 +223,12 @@ def bundle(
     if state["paths"] or state["scratch"]:
         made["etc/state.json"] = paths
     packed.check_directory(state["working_directory"])
+    virtualenv = virtualenv_name(entries, identity)
+    decides = prepare.decides(
+        prepare_command, sources, made.get("etc/environment", ""), state["working_directory"], virtualenv
+    )
+    left = prepare.left(prepared, directory)
+    sources = prepare.merged(sources, left)
     members = [*sources, *(rendered(name, content) for name, content in made.items())]
     members += [from_bytes(f"wheels/{file}", content) for file, content in made_wheels.items()]
     content_of = {m.name: ("2" if m.link else "0", m.mode, m.link, m.digest) for m in members}
@@ -231,10 +240,9 @@ def bundle(
     manifest = {"release": release, **identity, "files": digests, "packages": packages(entries, host)}
     # It says where the content comes from, and is no part of it: the same from elsewhere is the same release.
     manifest |= {"origin": origin} if origin else {}
-    command = command_name(files, packed.members.values(), str(own), credentials)
+    command = command_name(files, [*packed.members.values(), *left], str(own), credentials)
     if command:
         manifest["release_command"] = command
-    virtualenv = virtualenv_name(entries, identity)
     complete = [
         rendered(m.name, named(m.name, made[m.name], release), PRIVATE.get(m.name, m.mode))
         if m.name in files
@@ -249,7 +257,8 @@ def bundle(
         os.utime(archive)
     else:
         pack(release, sorted(complete, key=lambda m: m.name), archive)
-    changed = release != before["release"]
+    # What the command leaves is still to come.
+    changed = release != before["release"] and not (decides and not prepared)
     shown = {name: content for name, content in made.items() if not name.startswith("lib/")}
     return {
         "changed": changed,
@@ -257,6 +266,7 @@ def bundle(
         "warnings": packed.warnings(env_file) + lfs + warnings if changed else [],
         "release": release,
         "release_command": command,
+        "prepare": digest(decides.encode()) if decides else "",
         "archive": str(archive),
         "virtualenv": virtualenv,
         "manifest": manifest,

@@ -75,6 +75,13 @@ def build_command(inputs: Inputs) -> str:
     return f"gunicorn_fastapi_build_command: {shown(value)} is no command. Give one such as npm ci && npm run build."
 
 
+def prepare_command(inputs: Inputs) -> str:
+    value = inputs["gunicorn_fastapi_prepare_command"]
+    if not value or (value.strip() and "\0" not in value):
+        return ""
+    return f"gunicorn_fastapi_prepare_command: {shown(value)} is no command. Give one such as python -m shop.assets."
+
+
 def worker_class(inputs: Inputs) -> str:
     value = inputs["gunicorn_fastapi_worker_class"]
     if value in WSGI_WORKERS:

@@ -34,6 +34,8 @@ class App:
         self.credentials = self.root / "credentials"
         self.locks = self.root / "locks"
         """What uv has made of lists without hashes, for all later runs."""
+        self.prepared = self.root / "prepared"
+        """What prepare commands have left, for all later runs."""
         self.history = self.root / "history.jsonl"
         self.released = self.root / "released.jsonl"
         """Which release commands were run, and what came of them."""

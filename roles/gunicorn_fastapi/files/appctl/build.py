@@ -9,6 +9,7 @@ import contextlib
 import grp
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ from appctl.interpreter import Interpreter
 from appctl.ours import Ours
 from appctl.process import CtlError, run
 from appctl.releases import short
+
+FRESH = 3600.0
+"""Seconds for which a virtualenv is kept that no release has: a prepare command has just worked with it."""
 
 
 class Request:
@@ -85,7 +89,7 @@ def build(app: App, request: Request) -> bool:
     if not Ours(app.name).user():
         raise CtlError(f"there is no user {app.name} any more: it was uninstalled meanwhile. Deploy again")
     clear(app)
-    with _workshop(app) as work:
+    with workshop(app) as work:
         unpack.unpack(request.archive, release, work / "release")
         made = work / "release"
         (made / "manifest.building").rename(made / "manifest.json")
@@ -94,15 +98,12 @@ def build(app: App, request: Request) -> bool:
         if manifest["release"] != release or changed:
             raise CtlError(f"what was sent is not release {short(release)}: {', '.join(changed[:3])}. Deploy again")
         pythons.keep(app, request.python)
-        python = interpreter.tried(app, request.python, _unit_texts(app, made))
+        python = interpreter.tried(app, request.python, unit_texts(app, made))
         if python.version != manifest.get("python", python.version):
             raise CtlError(
                 f"{request.python} is {python.version}, and the release is for {manifest['python']}. Deploy again"
             )
-        reused = not complete.virtualenv(app, request.virtualenv, complete.Memory(app), thorough=True)
-        fetch.fetch(app, request.uv, request.index, work, python, request.virtualenv, release, not reused)
-        if not reused:
-            _finish_virtualenv(work / "virtualenv", python, manifest)
+        reused = packages_installed(app, request, work, python, manifest)
         credentials.encrypt(request.credentials, work / "credentials")
         _finish_release(app, made, request)
         run("sync", "--file-system", str(work), timeout=600)
@@ -128,12 +129,12 @@ def clear(app: App) -> None:
     used = {(release / "venv").resolve().name for release in there}
     for directory, wanted in ((app.virtualenvs, used), (app.credentials, {release.name for release in there})):
         for left in directory.iterdir() if directory.is_dir() else []:
-            if left.name not in wanted:
+            if left.name not in wanted and left.lstat().st_mtime < time.time() - FRESH:
                 tree.remove(left)
 
 
 @contextlib.contextmanager
-def _workshop(app: App) -> Iterator[Path]:
+def workshop(app: App) -> Iterator[Path]:
     """A private directory for as long as the block lasts."""
     work = Path(tempfile.mkdtemp(prefix="build-", dir=app.incoming))
     try:
@@ -144,10 +145,19 @@ def _workshop(app: App) -> Iterator[Path]:
         tree.remove(work)
 
 
-def _unit_texts(app: App, made: Path) -> list[str]:
+def unit_texts(app: App, made: Path) -> list[str]:
     """The service of a release that is being built, and its drop-ins."""
     dropped = sorted(app.extensions.glob("*.conf")) if app.extensions.is_dir() else []
     return [path.read_text(errors="replace") for path in [made / "systemd" / app.service, *dropped]]
+
+
+def packages_installed(app: App, request: Request, work: Path, python: Interpreter, manifest: dict[str, Any]) -> bool:
+    """Compile a release that is being built, and install its packages below `work` unless they are there already."""
+    reused = not complete.virtualenv(app, request.virtualenv, complete.Memory(app), thorough=True)
+    fetch.fetch(app, request.uv, request.index, work, python, request.virtualenv, request.release, not reused)
+    if not reused:
+        _finish_virtualenv(work / "virtualenv", python, manifest)
+    return reused
 
 
 def _finish_virtualenv(made: Path, python: Interpreter, manifest: dict[str, Any]) -> None:
@@ -183,14 +193,20 @@ def _close(app: App, path: Path, mode: int) -> None:
     path.chmod(mode)
 
 
+def put_virtualenv(app: App, work: Path, name: str) -> None:
+    """Give a virtualenv its name, open to the application alone."""
+    app.virtualenvs.mkdir(mode=0o755, exist_ok=True)
+    _close(app, work / "virtualenv", 0o750)
+    tree.put(work / "virtualenv", app.virtualenvs / name)
+
+
 def _put_in_place(app: App, work: Path, request: Request, reused: bool) -> None:
     """Give what was built its names, the release last: from then on it counts."""
     for directory, mode in ((app.virtualenvs, 0o755), (app.credentials, 0o700), (app.releases, 0o755)):
         directory.mkdir(mode=mode, exist_ok=True)
         directory.chmod(mode)
     if not reused:
-        _close(app, work / "virtualenv", 0o750)
-        tree.put(work / "virtualenv", app.virtualenvs / request.virtualenv)
+        put_virtualenv(app, work, request.virtualenv)
     if request.credentials:
         tree.put(work / "credentials", app.credentials / request.release)
     tree.put(work / "release", app.release(request.release))

@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ from appctl.process import CtlError, run
 NAME = re.compile(r"(?P<version>3\.\d+\.\d+)-(?P<date>\d{8})-[0-9a-f]{12}")
 """A build: its version, the day on which it was made, and the digest of its archive."""
 
-ARCHIVE = re.compile(r"python-[0-9]{1,12}\.tar\.gz")
 MOST = 900.0
 """Seconds that unpacking and compiling may take."""
 
@@ -33,9 +33,9 @@ class Request:
     """Which build is to be installed, and what was sent."""
 
     def __init__(self, asked: dict[str, Any]) -> None:
-        self.name, self.archive = str(asked.get("name")), str(asked.get("archive"))
+        self.name, self.archive = str(asked.get("name")), Path(str(asked.get("archive")))
         match = NAME.fullmatch(self.name)
-        if not match or not ARCHIVE.fullmatch(self.archive):
+        if not match or not self.archive.is_absolute():
             raise CtlError("python: the request on standard input names no build and no archive that was sent")
         self.version = match["version"]
         self.program = f"bin/python{self.version.rpartition('.')[0]}"
@@ -50,8 +50,6 @@ def command_python(app: App, arguments: argparse.Namespace) -> dict[str, object]
             return {"changed": install(app, wanted), "python": wanted.name}
         except OSError as error:
             raise CtlError(disk.told(error)) from None
-        finally:
-            (app.incoming / wanted.archive).unlink(missing_ok=True)
 
 
 def add_python(command: argparse.ArgumentParser) -> None:
@@ -89,6 +87,9 @@ def _unpack(app: App, wanted: Request, work: Path) -> None:
     """Make ``work/python``, by a user that exists for as long as the unit, which asks it for its version too."""
     here = app.pythons / wanted.name
     archive = app.root / "python.tar.gz"
+    sent = work / "archive"
+    shutil.copyfile(wanted.archive, sent)
+    sent.chmod(0o644)  # for the user that unpacks it, and behind a directory of root's
     script = [
         "set -eu",
         fetch.join("mkdir", here),
@@ -103,7 +104,7 @@ def _unpack(app: App, wanted: Request, work: Path) -> None:
         *fetch.properties(app, work, None, offline=True),
         *LIMITS,
         f"BindPaths={app.cache}:{app.pythons}",
-        f"BindReadOnlyPaths={app.incoming / wanted.archive}:{archive}",
+        f"BindReadOnlyPaths={sent}:{archive}",
     ]
     code, out, err = sandbox.confined(
         fetch.unit(app), ["/bin/sh", "-c", "\n".join(script)], confined_by, "", MOST, (app.cache, fetch.TEMPORARY)

@@ -37,6 +37,7 @@ MADE = (
     "virtualenvs",
     "credentials",
     "locks",
+    "prepared",
     "incoming",
     "maintenance",
     "wheelhouse",
