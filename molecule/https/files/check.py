@@ -1,6 +1,8 @@
 """What clients get through the edge, and that no change of an application costs them a request. Runs as root."""
 
 import collections
+import contextlib
+import functools
 import http.client
 import json
 import re
@@ -8,10 +10,12 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Self
 
-from checks import attempt, expect, run, wait_for
+from checks import attempt, expect, marks, run, wait_for
+from malformed import CASES, SECOND
 
 STATE = Path("/var/lib/fastapi")
 ONE, TWO = json.loads(Path("ids.json").read_text())
@@ -30,15 +34,16 @@ def status(*arguments: str, url: str = "https://shop.test/") -> str:
     return curl("--output", "/dev/null", "--write-out", "%{http_code} %{http_version}", *arguments, url=url)
 
 
+def certificate(name: str) -> str:
+    """What a name is served with."""
+    with tls(name) as connection:
+        return ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True) or b"")
+
+
 def issuer(name: str) -> str:
     """Who has signed what a name is served with."""
-    with (
-        socket.create_connection(("127.0.0.1", 443), 20) as plain,
-        UNVERIFIED.wrap_socket(plain, server_hostname=name) as tls,
-    ):
-        pem = ssl.DER_cert_to_PEM_cert(tls.getpeercert(binary_form=True) or b"")
     return subprocess.run(
-        ["openssl", "x509", "-noout", "-issuer"], input=pem, capture_output=True, text=True, check=True
+        ["openssl", "x509", "-noout", "-issuer"], input=certificate(name), capture_output=True, text=True, check=True
     ).stdout
 
 
@@ -76,17 +81,59 @@ def versions_of_http() -> None:
     expect(redirect == "308 https://shop.test/a?b=c", "a redirect", redirect)
 
 
-def a_websocket() -> None:
-    with (
-        socket.create_connection(("127.0.0.1", 443)) as plain,
-        UNVERIFIED.wrap_socket(plain, server_hostname="shop.test") as s,
-    ):
+def tls(name: str = "shop.test") -> ssl.SSLSocket:
+    """A connection to the edge."""
+    return UNVERIFIED.wrap_socket(socket.create_connection(("127.0.0.1", 443), 30), server_hostname=name)
+
+
+def received(connection: ssl.SSLSocket, end: bytes = b"") -> bytes:
+    """What comes until these bytes, the end of the connection, or nothing more for a while."""
+    found = b""
+    with contextlib.suppress(OSError):
+        while not (end and end in found) and (piece := connection.recv(65536)):
+            found += piece
+    return found
+
+
+def a_websocket_outlives_the_times_of_kept_connections() -> None:
+    with tls() as s:
         s.sendall(
             b"GET /ws HTTP/1.1\r\nHost: shop.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         )
-        head = s.recv(4096)
-    expect(head.startswith(b"HTTP/1.1 101 "), "a WebSocket", head.decode())
+        head = received(s, b"\r\n\r\n")
+        expect(head.startswith(b"HTTP/1.1 101 "), "a WebSocket", head.decode())
+        for text in (b"hi", b"ho"):
+            s.sendall(b"\x81\x82\0\0\0\0" + text)  # masked by nothing
+            answer = received(s, text)
+            expect(answer == b"\x81\x02" + text, "an echo", repr(answer))
+            time.sleep(3)  # Caddy keeps idle connections to the application for 2 s
+
+
+def a_stream_comes_line_by_line_and_a_handover_leaves_it_its_time() -> None:
+    with tls() as s:
+        s.sendall(b"GET /stream?seconds=8 HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n")
+        begin = received(s, b"one 0\n")
+        expect(b"one 0\n" in begin and b"end" not in begin, "the first line before the last", begin.decode())
+        run("fastapictl", "restart")
+        rest = received(s)
+        expect(rest.endswith(b"one 7\nend\n"), "all of it", rest.decode())
+
+
+def no_request_hides_in_another_one() -> None:
+    """What the edge and the application could read differently, each followed by a good request."""
+    mark = next(marks)
+    for case in CASES:
+        with tls() as s:
+            s.settimeout(0.5)
+            with contextlib.suppress(OSError):  # it is closed in mid-request
+                s.sendall((case.data + SECOND).replace(b"Host: shop\r\n", b"Host: shop.test\r\n", 1))
+            answers = received(s).count(b"HTTP/1.1 ")
+            expect(answers <= 2, f"{case.name}: no more answers than requests", answers)
+    expect(status(url=f"https://shop.test/?{mark}") == "200 2", "an answer")
+    logged = functools.partial(run, "journalctl", "--unit=fastapi", "--output=cat", "--lines=1000")
+    wait_for(lambda: mark in logged(), "all of it in the log")
+    expect('"GET /smuggled ' not in logged(), "no request that hides in another one", logged())
 
 
 def what_clients_say_of_themselves_is_not_believed() -> None:
@@ -129,6 +176,9 @@ def names_that_nobody_has() -> None:
 class Load:
     """Clients that keep their connection and never retry; each counts, and so does the application."""
 
+    def __init__(self, host: str = "shop.test", state: Path = STATE) -> None:
+        self.host, self.state = host, state
+
     def __enter__(self) -> Self:
         self.before = self.counted()
         self.answers: collections.Counter[str] = collections.Counter()
@@ -142,7 +192,7 @@ class Load:
 
     def run(self, number: int) -> None:
         """GET and POST by turns."""
-        client = http.client.HTTPSConnection("shop.test", context=UNVERIFIED, timeout=60)
+        client = http.client.HTTPSConnection(self.host, context=UNVERIFIED, timeout=60)
         while not self.ended.wait(0.02):
             method, path = ("GET", "/") if number % 2 else ("POST", "/echo")
             try:
@@ -153,7 +203,7 @@ class Load:
                 self.lost.append(f"{type(error).__name__}: {error}")
                 client.close()
                 continue
-            if answer.status == 200 and method == "GET":
+            if answer.status == 200 and method == "GET" and self.state == STATE:
                 self.has_its_file(client, answer.headers["x-release"])
             if answer.status == 200:
                 self.answers[f"{method}-{answer.headers['x-release']}"] += 1
@@ -184,7 +234,7 @@ class Load:
             thread.join(120)
 
     def counted(self) -> dict[str, int]:
-        return {path.name: path.stat().st_size for path in STATE.glob("*-*")}
+        return {path.name: path.stat().st_size for path in self.state.glob("*-*")}
 
     def check(self, what: str) -> None:
         """Nothing is lost, and both count the same."""
@@ -194,7 +244,7 @@ class Load:
             name: size - self.before.get(name, 0) for name, size in after.items() if size > self.before.get(name, 0)
         }
         expect(grown == dict(self.answers), f"{what}: equal counts", grown, dict(self.answers))
-        expect(self.files > 0, f"{what}: files of pages")
+        expect(self.files > 0 or self.state != STATE, f"{what}: files of pages")
         print(f"{what}: {sum(self.answers.values())} sent and {self.files} static files, 0 lost", flush=True)
 
 
@@ -261,6 +311,47 @@ def no_change_costs_a_request_over_http_2() -> None:
     print(f"upgrade over HTTP/2: {re.findall('requests: .*', said)[0]}", flush=True)
 
 
+def a_kill_costs_what_is_under_way_and_no_more() -> None:
+    """Clients who come while the service is down wait, as they do without the edge."""
+    kill = ("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "fastapi")
+    before = edge()
+    with Load() as load:
+        wait_for(lambda: load.answers, "answers")
+        run(*kill)
+        killed = sum(load.answers.values())
+        wait_for(lambda: sum(load.answers.values()) > killed + 100, "answers again", lambda: load.lost)
+    expect(len(load.lost) <= len(load.threads), "at most one lost request for each client", load.lost)
+    print(f"kill: {sum(load.answers.values())} sent, {len(load.lost)} lost of {len(load.threads)} clients", flush=True)
+    clients = subprocess.Popen(
+        ["h2load", "--clients=4", "--duration=15", "https://shop.test/"], stdout=subprocess.PIPE, text=True
+    )
+    run(*kill)
+    said, _ = clients.communicate(timeout=120)
+    lost = sum(map(int, re.findall(r"(\d+) (?:failed|errored|timeout)", said)))
+    lost += int(re.findall(r"(\d+) 5xx", said)[0])
+    expect(0 <= lost <= 4, "at most one lost request for each client over HTTP/2", said)
+    expect(re.search(r"[1-9]\d* 2xx", said), "answers over HTTP/2", said)
+    print(f"kill over HTTP/2: {re.findall('requests: .*', said)[0]}, {lost} lost of 4 clients", flush=True)
+    expect(edge() == before, "the same Caddy, which has read its configuration once", before, edge())
+
+
+def a_new_certificate_costs_no_request() -> None:
+    request = {"domains": ["blog.test", "more.test"], "redirects": {}, "tls": "internal", "hsts": "", "certificate": "",
+               "pair": "", "socket": "/run/gunicorn_fastapi/blog.sock"}  # fmt: skip
+    before, old = edge(), certificate("blog.test")
+    with Load("blog.test", Path("/var/lib/blog")) as load:
+        wait_for(lambda: load.answers, "answers")
+        done = subprocess.run(
+            ["blogctl", "edge"], input=json.dumps(request), capture_output=True, text=True, check=False
+        )
+        answered = sum(load.answers.values())
+        wait_for(lambda: sum(load.answers.values()) > answered + 20, "answers after it")
+    expect(done.returncode == 0, "a new certificate", done.stdout + done.stderr)
+    load.check("a new certificate")
+    expect(certificate("blog.test") != old, "another one than before")
+    expect(edge() == before, "the same Caddy, which has read its configuration once", before, edge())
+
+
 def a_neighbour_that_goes_is_not_missed() -> None:
     under_load("uninstall of another", "blogctl", "uninstall")
     expect(
@@ -293,12 +384,16 @@ def main() -> None:
     for check in (
         certificates_were_there_before_any_client,
         versions_of_http,
-        a_websocket,
+        a_websocket_outlives_the_times_of_kept_connections,
+        a_stream_comes_line_by_line_and_a_handover_leaves_it_its_time,
+        no_request_hides_in_another_one,
         what_clients_say_of_themselves_is_not_believed,
         names_that_nobody_has,
         static_files,
         no_change_costs_a_request,
         no_change_costs_a_request_over_http_2,
+        a_kill_costs_what_is_under_way_and_no_more,
+        a_new_certificate_costs_no_request,
         a_neighbour_that_goes_is_not_missed,
         what_is_down_has_a_page,
         the_last_one_takes_the_edge_away,

@@ -3,7 +3,7 @@
 set -euo pipefail
 mkdir -p /opt/pebble
 cd /opt/pebble
-echo '127.0.0.1 shop.test www.shop.test blog.test unknown.test' >>/etc/hosts
+echo '127.0.0.1 shop.test www.shop.test blog.test unknown.test more.test' >>/etc/hosts
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 \
   -keyout pebble.key -out pebble.pem 2>/dev/null
 cat >config.json <<END
