@@ -121,19 +121,23 @@ def a_stream_comes_line_by_line_and_a_handover_leaves_it_its_time() -> None:
 
 
 def no_request_hides_in_another_one() -> None:
-    """What the edge and the application could read differently, each followed by a good request."""
+    """Of what the edge and the application could read differently comes neither a request nor an answer too many."""
     mark = next(marks)
-    for case in CASES:
+    other = http.client.HTTPSConnection("shop.test", context=UNVERIFIED, timeout=30)
+    for number, case in enumerate(CASES):
         with tls() as s:
             s.settimeout(0.5)
             with contextlib.suppress(OSError):  # it is closed in mid-request
                 s.sendall((case.data + SECOND).replace(b"Host: shop\r\n", b"Host: shop.test\r\n", 1))
-            answers = received(s).count(b"HTTP/1.1 ")
-            expect(answers <= 2, f"{case.name}: no more answers than requests", answers)
+            received(s)
+        # Caddy may use the connection to the application that it has used for the case.
+        other.request("POST", "/echo", body=f"{mark}-{number}")
+        answer = other.getresponse().read().decode()
+        expect(answer == f"{mark}-{number}", f"{case.name}: another client's own answer", answer)
     expect(status(url=f"https://shop.test/?{mark}") == "200 2", "an answer")
     logged = functools.partial(run, "journalctl", "--unit=fastapi", "--output=cat", "--lines=1000")
     wait_for(lambda: mark in logged(), "all of it in the log")
-    expect('"GET /smuggled ' not in logged(), "no request that hides in another one", logged())
+    expect("/smuggled" not in logged(), "no request that hides in another one", logged())
 
 
 def what_clients_say_of_themselves_is_not_believed() -> None:
