@@ -40,7 +40,7 @@ WORSE = {
 }
 """What a release does to its requests, and what is said of it."""
 
-CRASHES = "if random.random() < 0.05: os._exit(3)"
+CRASHES = "if random.random() < 0.05: os._exit(1)"
 QUARTER = 'if random.random() < 0.25: raise RuntimeError("one in four")'
 
 
@@ -141,7 +141,8 @@ def main() -> None:
     start()
     attempt(handed_back, "its workers crash", CRASHES, r"failed \(5xx\)|workers crashed")
     # What a worker had when it crashed is lost with it.
-    attempt(only_failed_by_itself, stop(), {"status 500", "closed before any byte of the answer"})
+    lost = {"closed before any byte of the answer", "closed inside the body", "ConnectionResetError"}
+    attempt(only_failed_by_itself, stop(), {"status 500", *lost})
     attempt(without_traffic)
 
 
