@@ -223,12 +223,6 @@ def test_a_directory_that_the_source_has_not(
         controller.found(str(repository.path), path=path)
 
 
-def test_a_wheel_is_told_where_it_belongs(controller: Controller, tmp_path: Path) -> None:
-    (tmp_path / "shop-1.whl").touch()
-    with pytest.raises(InputError, match=r"is a package, and no source. .* ./shop-1.whl --hash=sha256"):
-        controller.found(str(tmp_path / "shop-1.whl"))
-
-
 @pytest.fixture
 def server(repository: Repository) -> Iterator[tuple[str, list[str]]]:
     """A server of the repository that wants a user and a password, and what it was told."""

@@ -14,7 +14,7 @@ from .problem import InputError, visible
 
 VARIABLE = "gunicorn_fastapi_app_source"
 ARCHIVES = (".tar.gz", ".tgz", ".zip")
-EXAMPLES = "a directory, a .tar.gz or .zip, or git+https://HOST/REPOSITORY.git@REF"
+EXAMPLES = "a directory, a .tar.gz, .zip or .whl, or git+https://HOST/REPOSITORY.git@REF"
 GIT = re.compile(r"(?:git\+(https|ssh|file)|(file))://")
 
 
@@ -56,6 +56,8 @@ def location(text: str) -> Location:
         raise refused(text, f"is scp's form of an address. Write it as git+ssh://{user_and_host}/{path.lstrip('/')}.")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         raise refused(text, "is no address that is fetched. Give git+https://, git+ssh:// or git+file://, or a path.")
+    if text.lower().endswith(".whl"):
+        return Location("wheel", text)
     return Location("archive" if text.lower().endswith(ARCHIVES) else "directory", text)
 
 

@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import git
+from . import git, wheel_source
 from .location import VARIABLE, Location, location
 from .problem import InputError, visible
 from .unpacked import unpacked
@@ -52,6 +52,9 @@ def found(source: str, path: str, version: str, cache: Path, run: str) -> Origin
     if where.kind == "git":
         commit, directory = git.Clone(where, cache).checked_out(run)
         facts |= {"source": where.url, "ref": where.ref, "commit": commit, "dirty": False}
+    elif where.kind == "wheel" and where.path.is_file():
+        digest, its_version, directory = wheel_source.unpacked(where.path, cache)
+        facts |= {"source": where.path.name, "digest": f"sha256:{digest}", "version": version or its_version}
     elif where.kind == "archive" and where.path.is_file():
         digest, directory = unpacked(where.path, cache)
         facts |= {"source": where.path.name, "digest": f"sha256:{digest}"}
@@ -79,12 +82,7 @@ def require_directory(where: Location) -> None:
     except OSError:
         is_file = False
     shown = visible(where.url)
-    if is_file and path.suffix == ".whl":
-        raise InputError(
-            f"{VARIABLE}: {shown} is a package, and no source. Give a directory that holds it and a lock file with "
-            f"the line ./{path.name} --hash=sha256:..., and the package's module by gunicorn_fastapi_app_module."
-        )
-    what = "is neither a directory nor an archive (.tar.gz, .tgz, .zip)" if is_file else "is not a directory"
+    what = "is neither a directory nor an archive (.tar.gz, .tgz, .zip, .whl)" if is_file else "is not a directory"
     raise InputError(
         f"{VARIABLE}: {shown} {what} on the controller. "
         "Give the directory that has the application's source and its lock file."

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import lists, pins, pylock
+from . import lists, pins, pylock, wheel_source
 from . import prepared as prepare
 from . import state as state_paths
 from .archive import Member, from_bytes, pack, rendered
@@ -150,9 +150,10 @@ class Wanted:
         if not found.is_asked:
             lists.refuse_choice(found, self.extras, self.groups)
             return found.path, read(found.path, source.path, source.members)
-        if not self.locked.strip():
+        wheel = wheel_source.line(found.path) if found.kind == "project" else ""
+        if not (self.locked.strip() or wheel):
             raise InputError(f"gunicorn_fastapi_requirements: {found.path} names no package that is needed here.")
-        lines = [*lists.index_lines(found, self.top.resolve()), self.locked]
+        lines = [*lists.index_lines(found, self.top.resolve()), self.locked, wheel]
         own = read(found.path, source.path, source.members, "\n".join(lines), self.wheels)
         return found.path, pins.verified(own, found.path) if found.kind == "pins" else own
 
