@@ -2,12 +2,16 @@
 
 import base64
 import hashlib
+import http.server
 import io
+import os
 import re
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from appctl.interpreter import Interpreter
 from appctl.process import CtlError
 from appctl.wheels import Source
 from ctl_host import Host
+from repositories import Repository
 
 DOCOPT = Source("docopt", "0.6.2", "https://example.org/docopt-0.6.2.tar.gz", "1" * 64)
 WHEEL = "docopt-0.6.2-py3-none-any.whl"
@@ -119,8 +124,32 @@ def test_only_what_has_no_wheel_is_built() -> None:
     sourced = '[[packages]]\nname = "Doc.opt"\nversion = "1"\nsdist = {url = "https://a/b", hashes = {sha256 = "11"}}\n'
     assert wheels.sources(text + sourced) == [Source("doc-opt", "1", "https://a/b", "11")]
     for elsewhere in ('vcs = {url = "https://a"}', 'directory = {path = "."}', 'sdist = {path = "x.tar.gz"}'):
-        with pytest.raises(CtlError, match="c has no wheel, and its source comes from no index"):
+        with pytest.raises(CtlError, match="c has no wheel, and its source comes from neither an index"):
             wheels.sources(f'[[packages]]\nname = "c"\n{elsewhere}\n')
+
+
+def test_a_commit_of_a_repository_is_built() -> None:
+    commit = "c" * 40
+    text = f'[[packages]]\nname = "Tiny"\n{{}}vcs = {{{{type = "git", url = "{{}}", commit-id = "{commit}"{{}}}}}}\n'
+    found = wheels.sources(text.format('version = "1.2"\n', "https://a/b.git", ', subdirectory = "lib"'))
+    assert found == [Source("tiny", "1.2", "git+https://a/b.git", commit, "lib")]
+    for unreachable in ("ssh://git@a/b.git", "file:///srv/b.git"):
+        with pytest.raises(CtlError, match=r"nor a repository that this host can reach \(git\+https"):
+            wheels.sources(text.format("", unreachable, ""))
+
+
+def test_a_version_that_the_lock_does_not_know_is_the_wheel_s(host: Host, builds: Builds, tmp_path: Path) -> None:
+    assert builds.leaves
+    (tmp_path / "work").mkdir()
+    source = Source("docopt", "", "git+https://a/b.git", "c" * 40, "lib")
+    assert wheels.build(host, UV, [], tmp_path / "work", PYTHON, source)[0] == WHEEL
+    assert f"git+https://a/b.git {'c' * 40} {host.virtualenvs}/building lib" in builds.units[0][1]
+
+
+def test_wheels_take_the_place_of_repositories() -> None:
+    lines = ["tiny @ git+https://a/b@cccc#subdirectory=lib ; python_version < '4'", "six==1 \\", "    --hash=sha256:02"]
+    listed = wheels.listed(lines, {"tiny": ("w.whl", "ff")})
+    assert listed == ["./wheels/w.whl ; python_version < '4' --hash=sha256:ff", *lines[1:]]
 
 
 def test_wheels_take_the_place_of_sources() -> None:
@@ -165,7 +194,7 @@ def test_a_source_is_unpacked_and_executed_by_nobody(
 ) -> None:
     here = tmp_path / "here"
     here.mkdir()
-    sdist.main(*archive(tmp_path, files, kind), here)
+    sdist.main(*archive(tmp_path, files, kind), here, "")
     assert (here / "requires.txt").read_text() == requires
     assert {path.name for path in (here / "source").iterdir()} == {name.partition("/")[2] for name in files}
 
@@ -188,3 +217,69 @@ def test_an_odd_source_is_refused(tmp_path: Path, files: dict[str, str], digest:
     assert re.search(reason, done.stderr)
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "a").exists()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, Repository]]:
+    """A repository, and its address at a server."""
+    repository = Repository(tmp_path / "repository")
+    for name in ("lib/a.py", "lib/pyproject.toml", "main.py"):
+        repository.commit(name, "")
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given, directory=str(repository.path))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"git+http://127.0.0.1:{server.server_port}/.git", repository
+        server.shutdown()
+        thread.join()
+
+
+def run_sdist(tmp_path: Path, *words: str, path: str = os.environ["PATH"]) -> subprocess.CompletedProcess[str]:
+    here = tmp_path / "here"
+    here.mkdir()
+    program = [sys.executable, "-IS", sdist.__file__, words[0], words[1], str(here), *words[2:]]
+    environment = {"PATH": path, "HOME": "/nonexistent", "no_proxy": "127.0.0.1"}
+    return subprocess.run(program, capture_output=True, text=True, check=False, timeout=60, env=environment)
+
+
+def test_the_commit_of_a_repository_is_fetched_with_what_is_in_a_directory(
+    tmp_path: Path, served: tuple[str, Repository]
+) -> None:
+    url, repository = served
+    commit = repository.git("rev-parse", "HEAD")
+    repository.commit("lib/later.py", "")
+    repository.git("update-server-info")
+    done = run_sdist(tmp_path, url, commit, "lib")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "here/source").iterdir()) == ["a.py", "pyproject.toml"]
+    assert (tmp_path / "here/requires.txt").read_text() == "setuptools >= 40.8.0\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"commit": "d" * 40}, "cannot be fetched: "),
+        ({"inside": "nowhere"}, "has no directory nowhere"),
+        ({"inside": "../.."}, r"has no directory \.\./\.\."),
+        ({"url": "git+file:///srv/x"}, "transport 'file' not allowed"),
+        ({"path": "/nonexistent"}, r"git is not on this host. Name it in gunicorn_fastapi_packages: \[git\]"),
+    ],
+)
+def test_an_odd_repository_is_refused(
+    tmp_path: Path, served: tuple[str, Repository], change: dict[str, str], reason: str
+) -> None:
+    url, repository = served
+    repository.git("update-server-info")
+    commit = change.get("commit", repository.git("rev-parse", "HEAD"))
+    words = (change.get("url", url), commit, change.get("inside", ""))
+    done = run_sdist(tmp_path, *words, path=change.get("path", os.environ["PATH"]))
+    assert done.returncode == 1
+    assert re.search(reason, done.stderr)
+    assert "Traceback" not in done.stderr

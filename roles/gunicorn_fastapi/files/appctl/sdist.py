@@ -1,7 +1,7 @@
 """Fetches the source of a package, in the sandbox of a build, and executes nothing of it.
 
 ``/usr/bin/python3 -IS sdist.py URL SHA256 DIRECTORY`` makes DIRECTORY/source, and DIRECTORY/requires.txt with what its
-build needs. Stands alone.
+build needs; git+URL COMMIT DIRECTORY INSIDE of a repository, or what is at INSIDE in it. Stands alone.
 """
 
 import base64
@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import netrc
 import os
+import subprocess
 import sys
 import tarfile
 import tomllib
@@ -24,8 +25,45 @@ USUAL = ["setuptools >= 40.8.0"]
 """What a source without a [build-system] is built by (PEP 518)."""
 
 
-def main(url: str, digest: str, directory: Path) -> None:
-    """Fetch, verify and unpack."""
+GIT = (
+    "git", "-c", "core.hooksPath=/dev/null", "-c", "protocol.allow=never", "-c", "protocol.http.allow=always",
+    "-c", "protocol.https.allow=always",
+)  # fmt: skip
+
+
+def main(url: str, digest: str, directory: Path, inside: str) -> None:
+    """Fetch, verify, and say what the build needs."""
+    if url.startswith("git+"):
+        clone(url.removeprefix("git+"), digest, directory / "unpacked", inside).rename(directory / "source")
+    else:
+        unpack(url, digest, directory)
+    (directory / "requires.txt").write_text("".join(f"{line}\n" for line in requires(directory / "source")))
+
+
+def clone(url: str, commit: str, target: Path, inside: str) -> Path:
+    """Have a commit of a repository with its submodules; the directory of the package in it."""
+    for words in (
+        ("clone", "--quiet", "--no-checkout", url, target),
+        ("-C", target, "checkout", "--quiet", commit),
+        ("-C", target, "submodule", "--quiet", "update", "--init", "--recursive"),
+    ):
+        try:
+            done = subprocess.run(
+                [*GIT, *map(str, words)], env=os.environ | {"GIT_TERMINAL_PROMPT": "0"}, stdin=subprocess.DEVNULL,
+                capture_output=True, check=False,
+            )  # fmt: skip
+        except FileNotFoundError:
+            sys.exit(f"{url} is a repository, and git is not on this host. Name it in gunicorn_fastapi_packages: [git]")
+        if done.returncode:
+            sys.exit(f"{url} cannot be fetched: {done.stderr.decode(errors='replace').strip()[-1000:]}")
+    package = (target / inside).resolve()
+    if not package.is_relative_to(target.resolve()) or not package.is_dir():
+        sys.exit(f"{url} has no directory {inside}")
+    return package
+
+
+def unpack(url: str, digest: str, directory: Path) -> None:
+    """Fetch an archive, compare its digest, and unpack it."""
     archive = directory / "archive"
     with urllib.request.urlopen(asked(url), timeout=60) as answer, archive.open("wb") as file:
         found, left = hashlib.sha256(), MOST
@@ -46,7 +84,6 @@ def main(url: str, digest: str, directory: Path) -> None:
             tar.extractall(unpacked, filter="data")
     tops = list(unpacked.iterdir())
     (tops[0] if len(tops) == 1 and tops[0].is_dir() else unpacked).rename(directory / "source")
-    (directory / "requires.txt").write_text("".join(f"{line}\n" for line in requires(directory / "source")))
 
 
 def asked(url: str) -> urllib.request.Request:
@@ -72,6 +109,6 @@ def requires(source: Path) -> list[str]:
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+        main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), "".join(sys.argv[4:]))
     except (OSError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
         sys.exit(f"{sys.argv[1]} cannot be fetched: {type(error).__name__}: {error}")

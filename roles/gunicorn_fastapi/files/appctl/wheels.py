@@ -22,6 +22,8 @@ SIZE_MAX = 16 * 1024 * 1024
 PIECE = 12_000
 """Bytes of it in one text of an answer, which would be cut off if it were longer."""
 
+COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+
 LIMITS = ("TasksMax=512", "MemoryMax=80%")
 
 LACKING = (
@@ -50,20 +52,29 @@ class Source(NamedTuple):
     version: str
     url: str
     digest: str
+    """Of an archive its sha256, of a repository the commit."""
+    directory: str = ""
+    """Where in it the package is."""
 
 
 def sources(pylock: str) -> list[Source]:
-    """The packages of a lock that have no wheel. Raises CtlError for what cannot be fetched from an index."""
+    """The packages of a lock that have no wheel. Raises CtlError for what cannot be fetched."""
     found = []
     for package in tomllib.loads(pylock).get("packages", []):
         name, version = str(package.get("name", "")), str(package.get("version", ""))
         if package.get("wheels"):
             continue
+        vcs = package.get("vcs", {})
+        if re.match("https?://", str(vcs.get("url", ""))) and COMMIT.fullmatch(str(vcs.get("commit-id", ""))):
+            directory = str(vcs.get("subdirectory", ""))
+            found.append(Source(normalized(name), version, f"git+{vcs['url']}", vcs["commit-id"], directory))
+            continue
         sdist = package.get("sdist", {})
         url, digest = str(sdist.get("url", "")), str(sdist.get("hashes", {}).get("sha256", ""))
         if not re.match("https?://", url) or not digest:
             raise CtlError(
-                f"{name} has no wheel, and its source comes from no index. Build a wheel of it (uv build --wheel), and "
+                f"{name} has no wheel, and its source comes from neither an index nor a repository that this host can "
+                "reach (git+https://). Build a wheel of it (uv build --wheel), and "
                 "put it into gunicorn_fastapi_wheelhouse"
             )
         found.append(Source(normalized(name), version, url, digest))
@@ -86,7 +97,7 @@ def build(
         "set -eu",
         f"export UV_CACHE_DIR={fetch.join(app.virtualenvs)}/.cache-$(id -u)",
         fetch.join("mkdir", here),
-        fetch.join("/usr/bin/python3", "-IS", script, source.url, source.digest, here),
+        fetch.join("/usr/bin/python3", "-IS", script, source.url, source.digest, here, source.directory),
         fetch.join(*quiet, "venv", "--no-project", f"--python={python.executable}", tools),
         fetch.join(
             *quiet, "pip", "install", f"--python={tools}", "--no-build", f"--requirements={here}/requires.txt", *index
@@ -117,7 +128,7 @@ def _taken(source: Source, directory: Path) -> tuple[str, str, list[str]]:
     """What a build has left. Raises CtlError when that is not the one wheel."""
     found = sorted(directory.glob("*.whl"))
     parts = found[0].name.split("-") if len(found) == 1 else []
-    if len(parts) < 5 or normalized(parts[0]) != source.name or canonical(parts[1]) != canonical(source.version):
+    if len(parts) < 5 or normalized(parts[0]) != source.name or not _is_version(parts[1], source):
         names = ", ".join(path.name for path in found) or "no wheel"
         raise CtlError(f"the build of {source.name} {source.version} has left {names}, and not a wheel of it")
     content = disk.read_bounded(found[0], SIZE_MAX + 1)
@@ -125,6 +136,11 @@ def _taken(source: Source, directory: Path) -> tuple[str, str, list[str]]:
         raise CtlError(f"{found[0].name} has more than {SIZE_MAX // 2**20} MB. Put it into gunicorn_fastapi_wheelhouse")
     texts = [base64.b64encode(content[i : i + PIECE]).decode() for i in range(0, len(content), PIECE)]
     return found[0].name, hashlib.sha256(content).hexdigest(), texts
+
+
+def _is_version(version: str, source: Source) -> bool:
+    """Whether a version is the one of the lock, which knows none where the source itself has to say it."""
+    return not source.version or canonical(version) == canonical(source.version)
 
 
 def _why(source: Source, told: str) -> str:
@@ -142,12 +158,12 @@ def listed(lines: list[str], built: dict[str, tuple[str, str]]) -> list[str]:
     said: list[str] = []
     skipping = False
     for line in lines:
-        match = re.match(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==([^\s;\\]+)([^\\]*)", line)
+        match = re.match(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?(?:==[^\s;\\]+| @ git\+\S+)([^\\]*)", line)
         if match:
             skipping = normalized(match[1]) in built
             if skipping:
                 file, digest = built[normalized(match[1])]
-                marker = match[3].strip()
+                marker = match[2].strip()
                 said.append(f"./wheels/{file}{f' {marker}' if marker else ''} --hash=sha256:{digest}")
         if not (skipping and (match or line.startswith(" "))):
             said.append(line)
