@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib
 import json
 import os
 import re
@@ -90,9 +91,7 @@ def index_url(given: str, base: Path = Path("/")) -> str:
         return given
     sys.path.insert(0, str(wheels[-1]))
     try:
-        from pip._internal.models.index import PyPI  # type: ignore[import-not-found,unused-ignore]
-
-        return str(PyPI.simple_url)
+        return str(importlib.import_module("pip._internal.models.index").PyPI.simple_url)
     except ImportError:
         return ""
     finally:
