@@ -104,6 +104,7 @@ def test_what_is_not_its_wheel_is_refused(
         (1, "cannot be fetched: URLError", "Allow a version of it that has a wheel"),
         (2, "x.c:1: fatal error: Python.h: No such file or directory", "lacks python3-dev: name"),
         (2, "error: command 'gcc' failed: No such file or directory", "lacks build-essential: name"),
+        (1, "https://a/b is a repository, and git is not on this host", "lacks git: name what it needs in"),
         (2, "Error: pg_config executable not found.", "lacks libpq-dev: name"),
         (2, "Package libffi was not found: ffi.h: No such file; pg_config", "lacks libpq-dev, libffi-dev: name"),
     ],
@@ -269,7 +270,7 @@ def test_the_commit_of_a_repository_is_fetched_with_what_is_in_a_directory(
         ({"inside": "nowhere"}, "has no directory nowhere"),
         ({"inside": "../.."}, r"has no directory \.\./\.\."),
         ({"url": "git+file:///srv/x"}, "transport 'file' not allowed"),
-        ({"path": "/nonexistent"}, r"git is not on this host. Name it in gunicorn_fastapi_packages: \[git\]"),
+        ({"path": "/nonexistent"}, "git is not on this host"),
     ],
 )
 def test_an_odd_repository_is_refused(

@@ -53,7 +53,7 @@ def clone(url: str, commit: str, target: Path, inside: str) -> Path:
                 capture_output=True, check=False,
             )  # fmt: skip
         except FileNotFoundError:
-            sys.exit(f"{url} is a repository, and git is not on this host. Name it in gunicorn_fastapi_packages: [git]")
+            sys.exit(f"{url} is a repository, and git is not on this host")
         if done.returncode:
             sys.exit(f"{url} cannot be fetched: {done.stderr.decode(errors='replace').strip()[-1000:]}")
     package = (target / inside).resolve()

@@ -34,6 +34,7 @@ LACKING = (
         ),
         "build-essential",
     ),
+    (re.compile(r"git is not on this host"), "git"),
     (re.compile(r"pg_config"), "libpq-dev"),
     (re.compile(r"mysql_config|mysqlclient"), "default-libmysqlclient-dev"),
     (re.compile(r"cargo|rustc"), "cargo"),
