@@ -51,8 +51,10 @@ def test_prune_takes_the_virtualenvs_that_no_release_uses(host: Host) -> None:
     for release, virtualenv in {"aaa1": "old", "bbb3": "shared", "ccc4": "shared", "half": "next"}.items():
         (host.virtualenvs / virtualenv).mkdir(parents=True, exist_ok=True)
         (host.release(release) / "venv").symlink_to(f"../../virtualenvs/{virtualenv}")
+        os.utime(host.virtualenvs / virtualenv, (0, 0))
+    (host.virtualenvs / "fresh").mkdir()  # a prepare command has just worked with it
     prune(host, 2)
-    assert sorted(path.name for path in (host.virtualenvs).iterdir()) == ["next", "shared"]
+    assert sorted(path.name for path in (host.virtualenvs).iterdir()) == ["fresh", "next", "shared"]
 
 
 def test_prune_takes_what_is_half_built_and_a_link_that_leads_nowhere(host: Host) -> None:

@@ -127,9 +127,11 @@ def clear(app: App) -> None:
             tree.remove(begun.parent)
     there = list(app.releases.iterdir()) if app.releases.is_dir() else []
     used = {(release / "venv").resolve().name for release in there}
-    for directory, wanted in ((app.virtualenvs, used), (app.credentials, {release.name for release in there})):
+    names = {release.name for release in there}
+    for directory, wanted in ((app.virtualenvs, used), (app.credentials, names)):
         for left in directory.iterdir() if directory.is_dir() else []:
-            if left.name not in wanted and left.lstat().st_mtime < time.time() - FRESH:
+            is_fresh = directory == app.virtualenvs and left.lstat().st_mtime > time.time() - FRESH
+            if left.name not in wanted and not is_fresh:
                 tree.remove(left)
 
 
