@@ -18,6 +18,12 @@ export LC_ALL := C.UTF-8
 SCENARIO ?= up
 HOST ?= demo
 ARGS ?=
+# Of `make cuts` and `make soak`.
+CUT_HOST = $(if $(filter debian12,$(HOST)),debian12,debian13)
+N ?= 100
+SEED ?=
+STEPS ?= 100
+REPLAY ?=
 # The list that `make sbom` reads; - is standard input.
 REQUIREMENTS ?= app/requirements.txt
 
@@ -56,6 +62,15 @@ unit: venv ## run the unit tests (ARGS for pytest)
 .PHONY: molecule
 molecule: venv packages kernels ## run all Molecule scenarios
 	@tools/stages molecule
+
+.PHONY: cuts
+cuts: venv packages kernels ## cut the power of a host during deploys, N times (HOST=debian12, SEED)
+	@trap 'tools/metal down $(CUT_HOST)' EXIT; \
+	  molecule/metal/cuts.py $(CUT_HOST) --number $(N) $(if $(SEED),--seed $(SEED))
+
+.PHONY: soak
+soak: venv packages ## do random operations under load (SEED, STEPS, REPLAY, LIMIT=debian13)
+	@SOAK_SEED=$(SEED) SOAK_STEPS=$(STEPS) SOAK_REPLAY='$(REPLAY)' molecule test --scenario-name soak
 
 .PHONY: bench
 bench: venv packages ## measure against what people would use instead; writes docs/performance.md (ARGS for bench/run)

@@ -1,0 +1,79 @@
+"""What must be so on a host that has lost its power during a deploy and has booted.
+
+python3 booted.py VERSION...    those that may serve; none before the first deploy was done
+
+Prints as JSON what serves, what is incomplete and what was left for the next deploy to repair.
+"""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ROOT = Path("/opt/fastapi")
+UNIT = Path("/etc/systemd/system/fastapi.service")
+
+
+def expect(condition: object, words: str, seen: object = "") -> None:
+    """Fail unless it holds."""
+    if not condition:
+        sys.exit(f"expected {words}; seen: {seen}")
+
+
+def ctl(*arguments: str) -> Any:
+    """What the control command answers."""
+    done = subprocess.run(
+        ["fastapictl", *arguments, "--json"], capture_output=True, text=True, timeout=300, check=False
+    )
+    expect(done.returncode == 0, f"fastapictl {arguments[0]} to answer", done.stdout + done.stderr)
+    return json.loads(done.stdout)
+
+
+def get(path: str) -> Any:
+    """A client's answer: a socket that is open is waited at, however long the application takes to start."""
+    with urllib.request.urlopen(f"http://127.0.0.1{path}", timeout=240) as answer:
+        return json.load(answer)
+
+
+def serving(versions: list[str]) -> dict[str, Any]:
+    """What serves is a whole release, and all that is said of it is true."""
+    seen = get("/")
+    expect(seen["version"] in versions, f"one of {versions}", seen)
+    expect(seen["secret"] == f"token of {seen['version']}", "its own secret", seen)
+    status, listed = ctl("status"), ctl("list")
+    release = status["release"]
+    named = json.loads((ROOT / "releases" / release / "manifest.json").read_text())["release"]
+    served = (ROOT / "releases" / release / "app/version.py").read_text()
+    expect(named == release and repr(seen["version"]).replace("'", '"') in served, "status to name it", (status, seen))
+    current = [entry for entry in listed if entry["role"] == "current"]
+    expect([entry["release"] for entry in current] == [release], "list to name it", listed)
+    expect(not current[0].get("incomplete"), "a complete release", current)
+    done = [line for line in ctl("history") if line["outcome"] == "done"]
+    return {
+        "serves": seen["version"],
+        "incomplete": [entry["release"][:12] for entry in listed if entry.get("incomplete")],
+        "link": "" if (ROOT / "current").readlink().name == release else "is behind the unit",
+        "history": "" if done and done[-1]["to"] == release else "is behind the unit",
+    }
+
+
+def main() -> None:
+    """Check, and print what was found."""
+    empty = [str(path) for path in [UNIT, *UNIT.parent.glob("fastapi*"), ROOT / "history.jsonl"]
+             if path.is_file() and not path.stat().st_size]  # fmt: skip
+    expect(not empty, "no unit and no history of 0 bytes", empty)
+    begin = time.monotonic()
+    found: dict[str, Any] = {"serves": "nothing yet"}
+    if UNIT.exists() and Path("/etc/systemd/system/sockets.target.wants/fastapi.socket").is_symlink():
+        found = serving(sys.argv[1:])
+    else:
+        expect(not sys.argv[1:], f"a release to serve, of {sys.argv[1:]}", "none is enabled at boot")
+    left = [path.name for path in ROOT.glob("incoming/*")]
+    print(json.dumps({**found, "left": len(left), "seconds": round(time.monotonic() - begin, 1)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Wait on the host until a deploy is at a step, and say so at once. Whoever reads it cuts the power then.
+
+python3 step.py STEP
+
+Looks at files alone: it takes next to nothing of the one CPU that the deploy has.
+"""
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path("/opt/fastapi")
+UNIT = Path("/etc/systemd/system/fastapi.service")
+PAUSE = 0.005
+
+
+def there() -> set[str]:
+    """The releases that are built."""
+    return {path.parent.name for path in ROOT.glob("releases/*/manifest.json")}
+
+
+def in_unit() -> str:
+    """The release that the unit names."""
+    try:
+        found = re.search(r"^WorkingDirectory=/opt/fastapi/releases/([0-9a-f]+)/", UNIT.read_text(), re.MULTILINE)
+    except FileNotFoundError:
+        return ""
+    return found.group(1) if found else ""
+
+
+def in_link() -> str:
+    """The release that the link names."""
+    try:
+        return (ROOT / "current").readlink().name
+    except OSError:
+        return ""
+
+
+def runs(instance: str) -> bool:
+    """Whether there is a unit of an instance."""
+    return any(Path("/run/systemd", top, f"fastapi-{instance}.service").exists() for top in ("system", "transient"))
+
+
+BEFORE = there()
+LINKED = in_link()
+
+STEPS: dict[str, Callable[[], object]] = {
+    "sent": lambda: any(ROOT.glob("incoming/*.tar.gz")),
+    "unpacked": lambda: any(ROOT.glob("incoming/build-*/release")),
+    "virtualenv": lambda: any(ROOT.glob("incoming/build-*/virtualenv")),
+    "secrets": lambda: any(ROOT.glob("incoming/build-*/credentials")),
+    "in place": lambda: there() - BEFORE,
+    "proof": lambda: runs("preflight"),
+    "join": lambda: runs("candidate"),
+    "unit": lambda: in_unit() not in ("", in_link()),
+    "link": lambda: in_link() != LINKED,
+    "prune": lambda: BEFORE - there(),
+}
+
+
+def main() -> None:
+    """Wait for the step."""
+    holds = STEPS[sys.argv[1]]
+    end = time.monotonic() + 800
+    while not holds():
+        if time.monotonic() > end:
+            sys.exit(f"{sys.argv[1]} was not seen within 800 s")
+        time.sleep(PAUSE)
+    print("now", flush=True)
+
+
+if __name__ == "__main__":
+    main()
