@@ -14,9 +14,6 @@ LIBRARY = str(Path(__file__).resolve().parent.parent / "module_utils")
 if LIBRARY not in sys.path:
     sys.path.append(LIBRARY)
 
-from gunicorn_fastapi_controller import built, discover, origin  # noqa: E402
-from gunicorn_fastapi_controller.problem import InputError  # noqa: E402
-
 SOURCE, ENVIRONMENT = "gunicorn_fastapi_app_source", "gunicorn_fastapi_build_environment"
 
 
@@ -25,6 +22,10 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
     _requires_connection = False
 
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        # Not above, because ansible-test imports an action without the library `packaging`, which Ansible itself needs.
+        from gunicorn_fastapi_controller import built, discover, origin
+        from gunicorn_fastapi_controller.problem import InputError
+
         variables = task_vars or {}
         result: dict[str, Any] = super().run(tmp, variables)
         arguments = self._task.args
