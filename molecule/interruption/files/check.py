@@ -84,7 +84,7 @@ def beside() -> str:
     """A removal of old releases and a build that fails wait for a handover, and say what is so."""
     target, nothing = other(), "0" * 40
     request = {
-        "release": nothing, "virtualenv": nothing, "archive": f"{nothing}-1.tar.gz", "python": "/usr/bin/python3",
+        "release": nothing, "virtualenv": nothing, "archive": "/root/nothing.tar.gz", "python": "/usr/bin/python3",
         "uv": {"version": "0.9.11", "list": ""},
     }  # fmt: skip
     with traffic.Traffic(RATE) as load:
