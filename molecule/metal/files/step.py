@@ -47,7 +47,7 @@ BEFORE = there()
 LINKED = in_link()
 
 STEPS: dict[str, Callable[[], object]] = {
-    "sent": lambda: any(ROOT.glob("incoming/*.tar.gz")),
+    "sent": lambda: any(Path("/root/.ansible/tmp").glob("*/release.tar.gz")),
     "unpacked": lambda: any(ROOT.glob("incoming/build-*/release")),
     "virtualenv": lambda: any(ROOT.glob("incoming/build-*/virtualenv")),
     "secrets": lambda: any(ROOT.glob("incoming/build-*/credentials")),
