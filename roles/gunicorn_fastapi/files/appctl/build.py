@@ -145,6 +145,8 @@ def workshop(app: App) -> Iterator[Path]:
     finally:
         fetch.clear(app)
         tree.remove(work)
+        # A power cut would bring it back, and who finds the release whole builds nothing that would clear it up.
+        disk.sync_directory(app.incoming)
 
 
 def unit_texts(app: App, made: Path) -> list[str]:

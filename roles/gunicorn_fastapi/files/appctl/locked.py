@@ -150,6 +150,7 @@ def resolved(app: App, question: Question) -> dict[str, Any]:
     finally:
         fetch.clear(app)
         tree.remove(work)
+        disk.sync_directory(app.incoming)  # a power cut would bring it back
 
 
 class Resolver:

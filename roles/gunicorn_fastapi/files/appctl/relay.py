@@ -130,11 +130,20 @@ class Relay:
                 copy_size(way.source, way.sink)
             return True
         group = systemd.show(unit, "ControlGroup")["ControlGroup"]
-        there = systemd.processes(unit) - {shell}
+        there = {pid for pid in systemd.processes(unit) - {shell} if not is_copy(pid, shell)}
         for pid in there:
             with contextlib.suppress(ProcessLookupError), systemd.process(pid, group) as process:
                 process.signal(number)
         return bool(there)
+
+
+def is_copy(pid: int, shell: int) -> bool:
+    """Whether a process is the shell once more, which is about to become a program. It would handle a signal as that."""
+    words = [Path(f"/proc/{number}/cmdline") for number in (pid, shell)]
+    try:
+        return words[0].read_bytes() == words[1].read_bytes() != b""
+    except OSError:
+        return False
 
 
 def copy_size(source: int, target: int) -> None:
