@@ -48,7 +48,7 @@ down: venv ## remove the host of `make up`
 	@ansible-playbook molecule/destroy.yml
 
 .PHONY: test
-test: venv packages kernels ## lint, unit tests, all Molecule scenarios, and whether the bench works
+test: venv packages ## lint, unit tests, all Molecule scenarios, and whether the bench works
 	@tools/stages lint unit molecule bench
 
 .PHONY: lint
@@ -60,8 +60,12 @@ unit: venv ## run the unit tests (ARGS for pytest)
 	@pytest tests $(ARGS)
 
 .PHONY: molecule
-molecule: venv packages kernels ## run all Molecule scenarios
+molecule: venv packages ## run all Molecule scenarios
 	@tools/stages molecule
+
+.PHONY: metal
+metal: venv packages kernels ## power cuts, limits and the boot of a host on a kernel of its own
+	@tools/stages metal
 
 .PHONY: cuts
 cuts: venv packages kernels ## cut the power of a host during deploys, N times (HOST=debian12, SEED)
