@@ -6,10 +6,11 @@ import io
 import json
 import pwd
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from appctl import build, handover
+from appctl import build, disk, handover
 from appctl.process import CtlError
 from ctl_host import Host
 
@@ -92,3 +93,13 @@ def test_a_build_after_an_uninstallation_ends_before_it_makes_anything(
     ):
         build.build(host, build.Request(WHOLE))
     assert not host.incoming.exists()
+
+
+def test_what_a_build_has_worked_in_does_not_come_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut takes back what is not on the disk, and who finds the release whole builds nothing."""
+    synced: list[tuple[Path, list[Path]]] = []
+    monkeypatch.setattr(disk, "sync_directory", lambda path: synced.append((path, list(path.iterdir()))))
+    host.incoming.mkdir(parents=True)
+    with build.workshop(host) as work:
+        (work / "release").mkdir()
+    assert synced[-1] == (host.incoming, [])

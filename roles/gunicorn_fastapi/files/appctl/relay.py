@@ -138,7 +138,7 @@ class Relay:
 
 
 def is_copy(pid: int, shell: int) -> bool:
-    """Whether a process is the shell once more, which is about to become a program. It would handle a signal as that."""
+    """Whether a process is the shell once more, about to become a program. It would handle a signal as the shell."""
     words = [Path(f"/proc/{number}/cmdline") for number in (pid, shell)]
     try:
         return words[0].read_bytes() == words[1].read_bytes() != b""
