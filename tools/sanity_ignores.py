@@ -45,6 +45,10 @@ def starts_programs(path: Path) -> bool:
     )
 
 
+def fetches_by_itself(path: Path) -> bool:
+    return path.is_relative_to(ROOT / "plugins") and "urllib.request.urlopen(" in path.read_text(encoding="utf-8")
+
+
 def is_launcher(path: Path) -> bool:
     return path.suffix == ".j2" and path.read_text(encoding="utf-8").startswith("#!")
 
@@ -57,6 +61,7 @@ RULES: list[tuple[Callable[[Path], bool], str, str]] = [
         "pylint:unidiomatic-typecheck",
         "for each record; a subclass takes the slow way",
     ),
+    (fetches_by_itself, "replace-urlopen", "open_url would load Ansible into a library that tools and tests load, too"),
     (needs_packaging, f"import-{PYTHON}!skip", "for the controller, where ansible-core brings packaging"),
     (starts_programs, "pylint:ansible-bad-function", "in no module, or as another user, which run_command cannot"),
     (is_launcher, "shebang", "not a module; what it starts is isolated (-IS)"),
