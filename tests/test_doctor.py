@@ -26,7 +26,7 @@ SEEN: dict[str, Any] = {
     "memory": {"MemTotal": 4 * GIB, "MemAvailable": GIB}, "cpus": 2,
     "domains": {"a.test": {"addresses": ["192.0.2.1"], "error": ""}}, "addresses": ["127.0.0.1", "192.0.2.1"],
     "ports": {"a.test:80": ""}, "status": STATUS, "name": "shop", "busy": "", "failed": [], "left": [], "packages": [],
-    "advisories": [],
+    "advisories": [], "silent": [],
 }  # fmt: skip
 
 
@@ -125,6 +125,7 @@ def test_what_stops_a_deploy(changes: dict[str, Any], subject: str, text: str) -
         ({"status": {"candidate": "3f9a"}}, "leftovers", "shop-candidate.service of an interrupted handover runs"),
         ({"failed": ["shop-run.service"]}, "leftovers", "systemctl reset-failed shop-run.service"),
         ({"left": ["/opt/shop/incoming/build-x"]}, "leftovers", "has left /opt/shop/incoming/build-x. The next deploy"),
+        ({"silent": ["packages"]}, "control", "shopctl packages gives no answer, .* is unknown. Try: sudo shopctl"),
         ({"packages": [{"name": "starlette", "version": "1.3.0"}]}, "versions", "starlette 1.3.0 has known .* Upgrade"),
     ],
 )  # fmt: skip

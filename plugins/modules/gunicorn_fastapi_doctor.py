@@ -64,15 +64,24 @@ def look(module: AnsibleModule) -> dict[str, Any]:
         _, out, _ = module.run_command(list(command), handle_exceptions=False, expand_user_and_vars=False)
         return str(out).strip()
 
-    def ctl(*words: str) -> Any:
+    silent = []
+
+    def ctl(word: str, form: type) -> Any:
+        """Its answer in a form, which is empty without a control command, and when it gives no such answer."""
         program = f"/usr/local/sbin/{name}ctl"
+        if not (asked["is_ours"] and os.access(program, os.X_OK)):
+            return form()
         try:
             # As its first line says, and -B: what it compiles would be files that were not there.
-            told = run("/usr/bin/python3", "-ISB", program, *words, "--json") if os.access(program, os.X_OK) else "null"
-            return json.loads(told)
+            told = json.loads(run("/usr/bin/python3", "-ISB", program, word, "--json"))
         except ValueError:
-            return None
+            told = None
+        if isinstance(told, form) and not (isinstance(told, dict) and told.get("failed")):
+            return told
+        silent.append(word)
+        return form()
 
+    status = ctl("status", dict)
     container = run("systemd-detect-virt", "--container")
     index = "" if asked["offline"] else facts.index_url(asked["index"])
     return {
@@ -94,8 +103,9 @@ def look(module: AnsibleModule) -> dict[str, Any]:
         "addresses": facts.own_addresses(run),
         "left": facts.left(name),
         "failed": facts.failed_units(name, run),
-        "status": (ctl("status") if asked["is_ours"] else None) or {},
-        "packages": (ctl("packages") if asked["is_ours"] else None) or [],
+        "status": status,
+        "packages": ctl("packages", list) if status.get("release") else [],
+        "silent": silent,
     }
 
 

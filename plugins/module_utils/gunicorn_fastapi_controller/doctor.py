@@ -223,6 +223,15 @@ def leftovers(seen: Facts, _inputs: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
+def silent(seen: Facts, _inputs: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the control command did not tell: that nothing was found there would be said without looking."""
+    for word in seen["silent"]:
+        command = f"{seen['name']}ctl {word}"
+        yield Finding(
+            "control", f"{command} gives no answer, so what it would tell is unknown. Try: sudo {command}"
+        )
+
+
 def versions(seen: Facts, _inputs: Mapping[str, Any]) -> Iterator[Finding]:
     """Packages of the active release with holes that are known here, or by the operator's advisories."""
     told = advisories.vulnerable(seen["packages"], seen["advisories"])
@@ -239,7 +248,7 @@ def versions(seen: Facts, _inputs: Mapping[str, Any]) -> Iterator[Finding]:
 
 Check = Callable[[Facts, Mapping[str, Any]], Iterator[Finding]]
 CHECKS: tuple[Check, ...] = (
-    sudo, clock, manager, apt, index, room, umask, memory, names, certificates, service, leftovers, versions
+    sudo, clock, manager, apt, index, room, umask, memory, names, certificates, service, leftovers, silent, versions
 )  # fmt: skip
 
 
