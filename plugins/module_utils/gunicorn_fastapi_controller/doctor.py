@@ -227,9 +227,7 @@ def silent(seen: Facts, _inputs: Mapping[str, Any]) -> Iterator[Finding]:
     """What the control command did not tell: that nothing was found there would be said without looking."""
     for word in seen["silent"]:
         command = f"{seen['name']}ctl {word}"
-        yield Finding(
-            "control", f"{command} gives no answer, so what it would tell is unknown. Try: sudo {command}"
-        )
+        yield Finding("control", f"{command} gives no answer, so what it would tell is unknown. Try: sudo {command}")
 
 
 def versions(seen: Facts, _inputs: Mapping[str, Any]) -> Iterator[Finding]:
