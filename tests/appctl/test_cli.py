@@ -72,6 +72,19 @@ def test_a_fault_of_ours_shows_no_text_raw(
     assert "RuntimeError: \\x1b[2J\\u202e of an application" in answer["reason"]
 
 
+@pytest.mark.parametrize("words", [[], ["rolback"], ["a\x1b]0;b"], [""]], ids=["none", "unknown", "unsafe", "empty"])
+def test_what_is_no_command_is_told_with_the_next_step(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main("shop", words)
+
+    told = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert told.startswith("shopctl: ")
+    assert told.endswith("Try: shopctl --help\n")
+    assert not set(told) & set("\x1b\x00")
+    assert "settled" not in told
+
+
 def test_what_the_locale_cannot_write_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def say(*_: object) -> None:
         """Say."""

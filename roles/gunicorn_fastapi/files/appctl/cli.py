@@ -101,7 +101,12 @@ def main(name: str, words: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever the locale cannot write
     app = App(name)
-    arguments = parser(name, words[0] if words else "").parse_args(words)
+    if not words or (words[0] not in COMMANDS and not words[0].startswith("-")):
+        # argparse would list what units and playbooks ask, too.
+        missing = f"there is no command {visible(words[0], one_line=True)}" if words else "no command was given"
+        print(f"{name}ctl: {missing}. Try: {name}ctl --help", file=sys.stderr)
+        sys.exit(2)
+    arguments = parser(name, words[0]).parse_args(words)
     talk.quiet = arguments.json
     try:
         if arguments.needs_root and os.geteuid() != 0:

@@ -185,7 +185,8 @@ def words(state: dict[str, Any]) -> list[str]:
     lines += [f"  running   {run}" for run in state["runs"]]
     for entry in state["handovers"]:
         before, after = short(str(entry.get("from") or "-")), short(str(entry.get("to")))
-        lines.append(f"  {entry.get('time')}  {before:12} -> {after}  {entry.get('outcome')} {entry.get('reason')}")
+        told = f"  {entry.get('time')}  {before:12} -> {after}  {entry.get('outcome')} {entry.get('reason')}"
+        lines.append(told.rstrip())
     if state["damaged"]:
         lines.append(f"  history   {state['damaged']} damaged lines are skipped")
     return lines
