@@ -36,6 +36,12 @@ def source(directory: Path, files: dict[str, str]) -> Path:
         ({"main.py": APP, "pyproject.toml": "[tool.fastapi]\nentrypoint = 'shop.web:server'\n"}, "shop.web:server"),
         ({"main.py": APP, "pyproject.toml": "[tool.fastapi]\nentrypoint = 'shop.web:make()'\n"}, "shop.web:make()"),
         ({"main.py": APP, "pyproject.toml": "broken ="}, "main:app"),
+        ({"shop/__init__.py": "", "shop/main.py": APP, "shop/app.py": "x = 1"}, "shop.main:app"),
+        ({"src/__init__.py": APP, "src/books/__init__.py": ""}, "src:app"),
+        ({"main.py": "x = 1", "shop/__init__.py": "", "shop/app.py": "def create_app(): ..."}, "shop.app:create_app()"),
+        ({"shop/__init__.py": "", "shop/app.py": APP, "tests/__init__.py": "", "tests/app.py": APP}, "shop.app:app"),
+        ({"shop/__init__.py": "", "shop/db.py": "", "shop/main.py": f"from shop import db\n{APP}"}, "shop.main:app"),
+        ({"a/__init__.py": "", "a/app.py": "app = make()\n", "web/__init__.py": "", "web/api.py": APP}, "web.api:app"),
     ],
 )  # fmt: skip
 def test_an_application_is_found(files: dict[str, str], found: str, tmp_path: Path) -> None:
@@ -60,6 +66,19 @@ def test_an_application_is_found(files: dict[str, str], found: str, tmp_path: Pa
         ({"main.py": "x = '\0'\n"}, r"cannot read main.py.*null byte"),
         ({"main.py": "def create_app(settings): ...\n"}, "no application was found"),
         ({"main.py": 'app = "text"\n'}, "no application was found"),
+        (
+            {"one/__init__.py": APP, "two/__init__.py": APP},
+            r"one:app \(one/__init__.py, line 2\), two:app \(.* Name one",
+        ),
+        (
+            {"one/main.py": APP, "two/shop/__init__.py": "", "two/shop/main.py": APP, "three/x.py": ""},
+            r"names none\. There is one in one, two: set gunicorn_fastapi_app_path\. Name it",
+        ),
+        # What is imported from within the package: its directory is the application's.
+        (
+            {"api/__init__.py": "", "api/db.py": "", "api/main.py": f"from db import x\n{APP}"},
+            "There is one in api: set",
+        ),
         ({"main.py": APP, "api.py": APP}, r"main:app \(main.py, line 2\), api:app \(api.py, line 2\). Name one"),
         (
             {"main.py": "from fastapi import FastAPI\none = FastAPI()\ntwo = FastAPI()\n"},

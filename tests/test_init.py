@@ -103,6 +103,14 @@ def test_what_is_there_is_left_alone(top: Path) -> None:
     assert (top / WRITTEN[1]).read_text() == "mine: true\n"
 
 
+def test_an_application_in_a_package_is_imported_from_above(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/__init__.py").touch()
+    (tmp_path / "shop/main.py").write_text("from fastapi import FastAPI\nfrom shop import db\napp = FastAPI()\n")
+    found = project.read(tmp_path)
+    assert (found.path, found.module) == ("", "shop.main:app")
+
+
 def test_a_project_of_poetry_is_described_by_poetry(tmp_path: Path) -> None:
     poetry = "[tool.poetry]\nname = 'till'\n[tool.poetry.dependencies]\npython = '^3.12'\nfastapi = '*'\n"
     (tmp_path / "pyproject.toml").write_text(poetry)

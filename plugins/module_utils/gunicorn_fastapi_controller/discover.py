@@ -6,7 +6,7 @@ import ast
 import platform
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from .problem import InputError, visible
 VARIABLE = "gunicorn_fastapi_app_module"
 PLACES = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
 """Where the fastapi command looks, in its order."""
+IN_PACKAGES = ("main.py", "app.py", "api.py", "__init__.py")
+"""Where it is in a package of the project's own, such as shop/main.py."""
+NO_PACKAGES = ("tests", "test", "docs", "examples", "scripts", "alembic", "migrations")
 
 CLASSES = ("FastAPI", "Starlette")
 NAMES = ("app", "api")
@@ -36,12 +39,14 @@ class Module:
     """What could be one: calls of something else, and other expressions."""
     imported: dict[str, str] = field(default_factory=dict)
     factories: dict[str, int] = field(default_factory=dict)
+    absolute: set[str] = field(default_factory=set)
+    """The modules that it imports, but for relative ones."""
     unread: str = ""
     """Why it is no Python that this controller reads."""
 
     @property
     def name(self) -> str:
-        return self.path.removesuffix(".py").replace("/", ".")
+        return self.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def body(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -71,6 +76,10 @@ def read(path: str, content: bytes) -> Module:
             for alias in statement.names:
                 aliases[alias.asname or alias.name] = alias.name
                 module.imported[alias.asname or alias.name] = statement.module or alias.name
+            if statement.module and not statement.level:
+                module.absolute.add(statement.module)
+        elif isinstance(statement, ast.Import):
+            module.absolute.update(alias.name for alias in statement.names)
         elif isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             for target in targets:
@@ -107,16 +116,11 @@ def discover(directory: Path) -> tuple[str, str]:
     """The application of a directory as MODULE:ATTRIBUTE, and where that was found, in words. Raises InputError."""
     if entry := entrypoint(directory / "pyproject.toml"):
         return entry, "as [tool.fastapi] in pyproject.toml says"
-    modules = []
-    for place in PLACES:
-        try:
-            modules.append(read(place, (directory / place).read_bytes()))
-        except OSError:
-            continue
-    certain = [module for module in modules if module.applications]
-    chosen = [(module, *choice) for module in certain or modules if (choice := choose(module))]
+    modules = list(readable(directory, PLACES))
+    chosen = candidates(modules)
     if not chosen:
-        chosen = [(m, f"{name}()", line) for m in modules for name, line in m.factories.items()]
+        modules += packaged(directory)
+        chosen = candidates(modules)
     if len(chosen) > 1:
         listed = ", ".join(f"{module.name}:{name} ({module.path}, line {line})" for module, name, line in chosen)
         raise InputError(f"{VARIABLE}: the source has several applications: {listed}. Name one of them.")
@@ -132,13 +136,64 @@ def discover(directory: Path) -> tuple[str, str]:
         where = where or f"none of {', '.join(PLACES)} is there"
         raise InputError(
             f"{VARIABLE}: no application was found: {where} and [tool.fastapi] in pyproject.toml "
-            "names none. Name it as MODULE:ATTRIBUTE, such as shop.main:app."
+            f"names none. {elsewhere(directory)}Name it as MODULE:ATTRIBUTE, such as shop.main:app."
         )
     module, name, line = chosen[0]
     for earlier in modules[: modules.index(module)]:
         if (earlier.imported.get(name) or "").lstrip(".") in (module.name, module.name.rpartition(".")[2]):
             return f"{earlier.name}:{name}", f"which {earlier.path} has of {module.path}, line {line}"
     return f"{module.name}:{name}", f"found in {module.path}, line {line}"
+
+
+def readable(directory: Path, places: Iterable[str]) -> Iterator[Module]:
+    """What the files bind that are there."""
+    for place in places:
+        try:
+            yield read(place, (directory / place).read_bytes())
+        except OSError:
+            continue
+
+
+def candidates(modules: list[Module]) -> list[tuple[Module, str, int]]:
+    """The applications of files, those that are sure before those that could be, and factories where there is none."""
+    certain = [module for module in modules if module.applications]
+    chosen = [(module, *choice) for module in certain or modules if (choice := choose(module))]
+    return chosen or [(m, f"{name}()", line) for m in modules for name, line in m.factories.items()]
+
+
+def packaged(directory: Path) -> list[Module]:
+    """What packages bind that lie in a directory, for each the first of its files that has an application.
+
+    A package that is imported from within itself, as if its directory were the application's, is none of them.
+    """
+    found = []
+    for init in sorted(directory.glob("*/__init__.py")):
+        package = init.parent
+        if package.name in NO_PACKAGES or not package.name.isidentifier():
+            continue
+        siblings = {path.stem for path in package.iterdir() if path.suffix == ".py" or path.is_dir()}
+        for module in readable(directory, (f"{package.name}/{place}" for place in IN_PACKAGES)):
+            inside = {name.split(".")[0] for name in module.absolute} & siblings - {package.name}
+            if inside and not any((directory / name).exists() for name in inside):
+                break
+            if module.applications or module.factories or "app" in module.values:
+                found.append(module)
+                break
+    return found
+
+
+def elsewhere(directory: Path) -> str:
+    """The directories below one that have an application, for who has not named them."""
+    found = []
+    for below in sorted(path for path in directory.glob("*") if path.is_dir() and path.name[0] != "."):
+        if below.name in NO_PACKAGES:
+            continue
+        try:
+            if candidates(list(readable(below, PLACES))) or candidates(packaged(below)):
+                found.append(below.name)
+        except InputError:  # several
+            found.append(below.name)
+    return f"There is one in {', '.join(found)}: set gunicorn_fastapi_app_path. " if found else ""
 
 
 def choose(module: Module) -> tuple[str, int] | None:
