@@ -55,7 +55,8 @@ def test_each_check_has_a_case_that_it_refuses() -> None:
         release_command=[""], processes={"worker": {}}, timers={"night": {}}, release_timeout=0,
         gunicorn_settings={"Max-Requests": 1, "forwarded_allow_ips": "10.0.0.1"}, uvicorn_settings={"port": 80},
         drain_timeout=0, graceful_timeout=2, header_max=0, header_timeout=0,
-        body_max=-1, stall_timeout=-1, websocket_message_max=0, websocket_memory_max=-1, keep_releases=1,
+        body_max=-1, allowed_clients={"admin": []}, stall_timeout=-1, websocket_message_max=0, websocket_memory_max=-1,
+        keep_releases=1,
         canary_share=100, watch_seconds=-1, canary_bounds={"slow": 2},
         lock_wait=0, start_timeout=0, backlog=0, tasks_max=0, worker_memory=0, memory_max="lots", cpu_quota="1.5",
         hooks={"after": "notify"}, index_url="https://me:secret@packages.example.com/simple", wheelhouse="/nonexistent",
@@ -442,3 +443,19 @@ def test_a_release_command(command: object) -> None:
 )
 def test_no_release_command(command: object, says: str) -> None:
     assert says in refused(release_command=command)
+
+
+def test_who_may_ask_for_a_path() -> None:
+    assert problems(allowed_clients={"/admin": ["192.0.2.0/24", "2001:db8::7"], "/": ["10.0.0.1"]}) == []
+    assert "is not a path of the application" in refused(allowed_clients={"/admin/": ["10.0.0.1"]})
+    assert "is not a path of the application" in refused(allowed_clients={"/a/../b": ["10.0.0.1"]})
+    wrong: tuple[object, ...] = ([], "10.0.0.1", None)
+    for networks in wrong:
+        assert "/admin has no list of networks" in refused(allowed_clients={"/admin": networks})
+    assert '["office", "192.0.2.1/24", 7] of /admin are neither' in refused(
+        allowed_clients={"/admin": ["10.0.0.1", "office", "192.0.2.1/24", 7]}
+    )
+    for path in ("/static", "/static/x", "/"):
+        said = refused(domains=["a.test"], static={"/static": "static"}, allowed_clients={path: ["10.0.0.1"]})
+        assert "which Caddy serves to everybody" in said
+    assert problems(domains=["a.test"], static={"/": "dist"}, allowed_clients={"/admin": ["10.0.0.1"]}) == []

@@ -89,7 +89,10 @@ def test_the_templates_get_variables_of_the_command_line_in_their_types(tmp_path
         "bind": "127.0.0.1:8001,[::1]:8001", "egress": '["10.0.0.0/8"]', "workers": "3", "log_quiet": "/a,/b",
     }  # fmt: skip
     arguments = (f"-egunicorn_fastapi_{name}={value}" for name, value in given.items())
-    options = {"gunicorn_fastapi_uvicorn_settings": {"root_path": "/shop", "ws_ping_timeout": None}}
+    options = {
+        "gunicorn_fastapi_uvicorn_settings": {"root_path": "/shop", "ws_ping_timeout": None},
+        "gunicorn_fastapi_allowed_clients": {"/b": ["10.0.0.1"], "/a": ["::1"]},
+    }
     files, addresses = told(tmp_path, tasks, *arguments, f"-e{json.dumps(options)}")
     unit = files["systemd/fastapi.service"].splitlines()
     assert {"TimeoutStartSec=89", "MemoryDenyWriteExecute=yes"} <= set(unit)
@@ -98,6 +101,8 @@ def test_the_templates_get_variables_of_the_command_line_in_their_types(tmp_path
     # Under a root_path paths are logged with it.
     assert '"quiet": ["/a", "/b", "/shop/a", "/shop/b"]' in files["etc/logging.conf"]
     assert re.search(r"\nhooks.uvicorn\(.*'root_path', '/shop'.*'ws_ping_timeout', None", files["etc/gunicorn.conf.py"])
+    # In the same order always, for the release's id.
+    assert '\nDrainingUvicornWorker.allowed = {"/a": ["::1"], "/b": ["10.0.0.1"]}\n' in files["etc/gunicorn.conf.py"]
     assert addresses["bind"] == ["127.0.0.1:8001", "[::1]:8001"]
     assert addresses["backlog"] == 4096
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from . import (
     addresses,
+    allowing,
     domains,
     health_checks,
     hooks,
@@ -318,6 +319,7 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     above_zero("gunicorn_fastapi_header_max"),
     above_zero("gunicorn_fastapi_header_timeout"),
     not_negative("gunicorn_fastapi_body_max"),
+    allowing.allowed_clients,
     not_negative("gunicorn_fastapi_stall_timeout"),
     above_zero("gunicorn_fastapi_websocket_message_max"),
     websocket_memory_max,

@@ -11,6 +11,7 @@ from pathlib import Path
 from socket import AF_UNIX, socket
 from typing import Any
 
+from gunicorn_fastapi.allowed import EXEMPT
 from gunicorn_fastapi.counts import Apart
 from gunicorn_fastapi.routes import askable
 from gunicorn_fastapi.shared import Shares
@@ -55,8 +56,9 @@ class _Readiness:
         self._shares = shares
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        scope = {**scope, EXEMPT: True}
         if (b"x-forwarded-proto", b"https") in scope.get("headers", ()):
-            scope = {**scope, "scheme": "https"}
+            scope["scheme"] = "https"
         wants_paths = (b"x-paths", b"wanted") in scope.get("headers", ())
 
         async def send_with_own(message: Any) -> None:

@@ -71,6 +71,14 @@ def _translated(find: Callable[[Any], Any], translate: Callable[[str], str], for
     return find(translate(forwarded) if isinstance(forwarded, str) else [translate(host) for host in forwarded])
 
 
+def behind_proxies(application: Any, wrap: Callable[[Any], Any]) -> Any:
+    """The application with another one around it that sees clients as uvicorn has found them behind trusted proxies."""
+    if isinstance(application, ProxyHeadersMiddleware):
+        application.app = wrap(application.app)
+        return application
+    return wrap(application)
+
+
 # --- gunicorn's master ------------------------------------------------------------------------------
 
 

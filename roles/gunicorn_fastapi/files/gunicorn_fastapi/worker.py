@@ -17,11 +17,13 @@ import logging
 import resource
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from gunicorn_fastapi import endings, peers, trial, upstream
+from gunicorn_fastapi.allowed import Allowed
 from gunicorn_fastapi.doing import Doing
 from gunicorn_fastapi.guard import Guard
 from gunicorn_fastapi.last_words import LastWords
@@ -60,6 +62,9 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
 
     websocket_memory_max: int = 64 * 1024 * 1024
     """Bytes of messages that a worker keeps for all WebSockets together."""
+
+    allowed: Mapping[str, Sequence[str]] = {}
+    """Networks whose clients alone may ask for a path and what is below it, by these paths."""
 
     shares = Shares()
     """Made when the master imports this."""
@@ -107,6 +112,8 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
             self.config.proxy_headers = False  # it would read each client's address to find that nobody is trusted
         self.config.load()
         upstream.translate_forwarded(self.config.loaded_app, peers.unmapped)
+        if self.allowed:
+            self.config.loaded_app = upstream.behind_proxies(self.config.loaded_app, self._allow)
         self.config.loaded_app = RequestContext(
             self.config.loaded_app, self.shares.counts, self.kept.put_back, self.last_words
         )
@@ -129,6 +136,9 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
         await server.serve(sockets=[listener.sock for listener in self.sockets])
         if not server.started:
             sys.exit(upstream.BOOT_ERROR)
+
+    def _allow(self, application: Any) -> Any:
+        return Allowed(application, self.allowed)
 
     def _take_protocol(self, guard: Guard) -> None:
         """Have clients bounded, whatever uvicorn would choose by itself. Exits when the parser is not strict."""
