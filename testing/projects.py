@@ -40,6 +40,7 @@ class Project:
             "requirements": "",
             "extras": [],
             "groups": [],
+            "upgrade": [],
             "locked": "",
             "wheels": {},
             "state": {"directory": "/var/lib/shop", "paths": [], "scratch": [], "working_directory": ""},

@@ -39,7 +39,7 @@ def test_each_check_has_a_case_that_it_refuses() -> None:
     found = problems(
         name="Web App", app_source="", app_path="../x", app_version="a b",
         app_module="main.py", requirements=" ", extras=["a b"], groups=["-x"],
-        packages=["Python"], lock_date="2023", lock_file=" ", exclude=[""], include=["./dist"],
+        packages=["Python"], upgrade=["a b"], lock_date="2023", lock_file=" ", exclude=[""], include=["./dist"],
         state_paths=["/x"], working_directory="..",
         worker_class="sync", python="4.13", python_mirror="/nowhere", log_quiet=["readyz"], health_path="healthz",
         health_host="a b", workers=0, checks=[{}],

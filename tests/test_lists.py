@@ -28,6 +28,7 @@ def write(top: Path, files: dict[str, str]) -> None:
         path.write_text(text)
 
 
+LOCK = '[[package]]\nname = "httptools"\nversion = "0.1"\n'
 HASHED, OPEN = f"six==1 {HASH}\n", "six\n"
 
 
@@ -82,19 +83,62 @@ def test_the_one_that_is_named_counts(top: Path) -> None:
 
 
 def question(top: Path, application: str = "", **more: object) -> dict[str, object]:
-    asked: dict[str, object] = {"extras": [], "groups": [], "date": "", "host": HOST, **more}
+    asked: dict[str, object] = {"extras": [], "groups": [], "date": "", "host": HOST, "upgrade": [], **more}
     found = lists.find(top, top / application, "")
-    return lists.question(found, top, top / application, asked["extras"], asked["groups"], asked["host"], asked["date"])  # type: ignore[arg-type]
+    words = [asked[name] for name in ("extras", "groups", "host", "date", "upgrade")]
+    return lists.question(found, top, top / application, *words)  # type: ignore[arg-type]
 
 
 def test_a_workspace_s_lock_is_exported_for_its_member(top: Path) -> None:
-    write(top, {"uv.lock": "x", "pyproject.toml": "", "api/pyproject.toml": PROJECT, ".venv/pyproject.toml": ""})
+    write(top, {"uv.lock": LOCK, "pyproject.toml": "", "api/pyproject.toml": PROJECT, ".venv/pyproject.toml": ""})
     asked = question(top, "api", extras=["pg"], groups=["extra"])
     assert asked["directory"] == "api"
     assert sorted(asked["files"]) == ["api/pyproject.toml", "pyproject.toml", "uv.lock"]  # type: ignore[call-overload]
     words = {"export", "--frozen", "--no-default-groups", "--extra=pg", "--group=extra", "--no-emit-workspace"}
     assert words <= set(asked["command"])  # type: ignore[call-overload]
     assert not asked["resolves"]
+
+
+def test_a_lock_is_changed_for_what_is_to_be_upgraded_and_for_nothing_else(top: Path) -> None:
+    exact = """[project]
+dependencies = ["httptools[x]==0.1; python_version > '3'", 'six==1']
+[project.optional-dependencies]
+pg = ["httptools==0.1"]
+"""
+    write(top, {"uv.lock": LOCK, "pyproject.toml": exact})
+    asked = question(top, upgrade=["HttpTools"])
+    assert "--upgrade-package=httptools" in asked["command"]  # type: ignore[operator]
+    assert "--frozen" not in asked["command"]  # type: ignore[operator]
+    assert asked["resolves"]
+    sent = asked["files"]["pyproject.toml"]  # type: ignore[index]
+    assert sent == exact.replace("[x]==0.1;", "[x] ;").replace('"httptools==0.1"', '"httptools"')
+    assert asked["key"] != question(top)["key"]
+    with pytest.raises(InputError, match=r"^gunicorn_fastapi_upgrade: .*uv.lock has no package httptool\. Correct"):
+        question(top, upgrade=["httptool"])
+
+
+def test_a_list_without_hashes_is_loosened_for_it(top: Path) -> None:
+    text = (
+        "uvicorn[standard]==0.20.0 ; python_version > '3'\nsix==1\n-c pins.txt\nuvicorn @ https://example.com/x.whl\n"
+    )
+    write(top, {"requirements.txt": text, "pins.txt": "Uvicorn==0.20.0\n"})
+    files = question(top, upgrade=["uvicorn"])["files"]
+    first = 'uvicorn[standard] ; python_version > "3"\n'
+    assert files["requirements.txt"] == first + text.partition("\n")[2]  # type: ignore[index]
+    assert files["pins.txt"] == "Uvicorn\n"  # type: ignore[index]
+
+
+def test_a_list_with_hashes_is_not_upgraded(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^gunicorn_fastapi_upgrade: .* is installed as it stands\. Remove"):
+        Project(tmp_path).bundle(upgrade=["six"])
+
+
+def test_what_is_refused_in_a_lock_is_told_with_the_upgrade(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write("requirements.txt", "httptools==0.6.1\nuvicorn==0.20\n")
+    said = r"httptools 0.6.1 is older .* Then lock it again\. Or, .*: gunicorn_fastapi_upgrade: \[uvicorn, httptools\]$"
+    with pytest.raises(InputError, match=said):
+        project.bundle(locked=f"httptools==0.6.1 {HASH}\nuvicorn==0.20 {HASH}\n")
 
 
 def test_the_resolver_is_told_which_servers_are_supported(top: Path) -> None:

@@ -94,6 +94,8 @@ def test_only_the_files_of_the_lock_are_installed(tmp_path: Path) -> None:
     assert pins.constraints(pins.pinned(path)) == "fast-api==1.0\n"
     chosen = Requirements((Entry("fast-api", "1.0", (ZEROS, ONES)), Entry("six", "2", (ZEROS, ONES))))
     assert [entry.hashes for entry in pins.verified(chosen, path).entries] == [(ZEROS,), (ONES,)]
+    assert [entry.hashes for entry in pins.verified(chosen, path, {"six"}).entries] == [(ZEROS,), (ZEROS, ONES)]
+    assert "fast-api" not in pins.constraints(pins.pinned(path), {"fast-api"})
 
 
 @pytest.mark.parametrize(

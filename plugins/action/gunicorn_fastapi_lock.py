@@ -35,7 +35,9 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
             found = lists.find(top, application, asked["requirements"])
             question: dict[str, Any] = {}
             if found.is_asked:
-                question = lists.question(found, top, application, extras, groups, host, asked["date"])
+                question = lists.question(
+                    found, top, application, extras, groups, host, asked["date"], asked["upgrade"]
+                )
         except InputError as error:
             return result | {"failed": True, "msg": str(error)}
         return result | {

@@ -23,6 +23,7 @@ options:
   requirements: {type: str, default: "", description: "The list of packages inside the source, empty to find it."}
   extras: {type: list, elements: str, default: [], description: Extras of the list that are installed too.}
   groups: {type: list, elements: str, default: [], description: Groups of the list that are installed too.}
+  upgrade: {type: list, elements: str, default: [], description: Packages that are taken newer than the list pins them.}
   locked: {type: str, default: "", description: What uv has made of a list without hashes.}
   wheels: {type: dict, default: {}, description: "Wheels that belong to that list, each as texts of base64."}
   state:

@@ -15,6 +15,7 @@ options:
   requirements: {type: str, required: true, description: "The list by its path from there, empty to find it."}
   extras: {type: list, elements: str, required: true, description: Extras that are installed too.}
   groups: {type: list, elements: str, required: true, description: Groups that are installed too.}
+  upgrade: {type: list, elements: str, required: true, description: Packages that are taken newer than pinned.}
   python: {type: str, required: true, description: The version of the host's Python.}
   machine: {type: str, required: true, description: The host's architecture.}
   date: {type: str, required: true, description: "As of which day uv resolves, empty for today."}
@@ -28,6 +29,7 @@ EXAMPLES = r"""
     requirements: ""
     extras: []
     groups: []
+    upgrade: []
     python: "3.13.5"
     machine: x86_64
     date: ""

@@ -91,6 +91,14 @@ def test_uv_is_asked_in_the_sandbox_of_a_build(host: Host, uv: Uv, monkeypatch: 
     assert not list(host.incoming.iterdir())
 
 
+def test_a_lock_that_uv_changes_is_a_copy(host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch) -> None:
+    uv.answers = [(0, "six==1\n", ""), (0, "packages = []", "")]
+    words = ["export", "--upgrade-package=six", "--format=requirements-txt"]
+    ask(host, monkeypatch, "lock", {**REQUEST, "directory": "api", "command": words})
+    assert f"cp -R {host.root}/project /tmp/project\ncd /tmp/project/api\n" in uv.asked[0][1][2]
+    assert uv.sent == REQUEST["files"]
+
+
 def test_what_resolves_nothing_reaches_no_index(host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch) -> None:
     uv.answers = [(0, "six==1\n", ""), (0, "packages = []", "")]
     ask(host, monkeypatch, "lock", {**REQUEST, "resolves": False, "command": ["export", "--format=requirements-txt"]})

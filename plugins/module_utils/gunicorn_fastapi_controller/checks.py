@@ -261,6 +261,7 @@ CHECKS: tuple[Callable[[Inputs], str], ...] = (
     app_module,
     texts.optional(texts.path("gunicorn_fastapi_requirements", "requirements.txt"), "gunicorn_fastapi_requirements"),
     texts.names("gunicorn_fastapi_extras"),
+    texts.names("gunicorn_fastapi_upgrade"),
     texts.names("gunicorn_fastapi_groups"),
     texts.debian_packages,
     texts.lock_date,

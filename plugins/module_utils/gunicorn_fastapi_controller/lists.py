@@ -6,15 +6,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import pins
+from . import newer, pins
 from .problem import InputError, visible
 from .server import TESTED, Host
-from .toml import load, table, texts
+from .toml import load, rows, table, texts
 
 LOCKS = ("pylock.toml", "uv.lock", "poetry.lock", "pdm.lock")
 LISTS = ("requirements.txt", "requirements.in")
@@ -134,20 +134,32 @@ def constraints() -> str:
 
 
 def question(
-    found: Found, top: Path, application: Path, extras: Sequence[str], groups: Sequence[str], host: Host, date: str
+    found: Found,
+    top: Path,
+    application: Path,
+    extras: Sequence[str],
+    groups: Sequence[str],
+    host: Host,
+    date: str,
+    upgrade: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What uv is asked on a host, and under which name its answer is kept. Raises InputError."""
     chosen = [f"--extra={extra}" for extra in extras], [f"--group={group}" for group in groups]
-    directory = found.path.parent
+    directory, newest = found.path.parent, newer.keys(upgrade)
     if found.kind == "uv":
-        files = projects(directory) | {"uv.lock": text(found.path)}
+        locked = {str(row.get("name")) for row in rows(load(found.path, "Make it again (uv lock).").get("package"))}
+        newer.require_known(newest, locked, found.path)
+        files = projects(directory, newest) | {"uv.lock": text(found.path)}
         member = application if (application / PROJECT).is_file() else directory
         words = [*EXPORT, *chosen[0], *chosen[1]]
-        asked = {"directory": str(member.relative_to(directory)), "resolves": False}
+        if newest:  # uv changes the lock for them, and leaves the rest of it
+            words = [word for word in words if word != "--frozen"]
+            words += [f"--upgrade-package={name}" for name in sorted(newest)]
+        asked = {"directory": str(member.relative_to(directory)), "resolves": bool(newest)}
         decides: object = text(found.path)
     else:
         asked = {"directory": ".", "resolves": True}
-        files, words, decides = resolved(found, top, extras, groups)
+        files, words, decides = resolved(found, top, extras, groups, newest)
         files[CONSTRAINTS] = constraints()
         words = [*COMPILE, f"--constraints={CONSTRAINTS}", *words]
         if found.kind == "project":
@@ -156,20 +168,22 @@ def question(
             words.append(f"--exclude-newer={date}")
     minor = ".".join(host.version.split(".")[:2])
     whole = [found.kind, decides, asked["directory"], sorted(extras), sorted(groups), date, minor, host.machine]
+    whole += [sorted(newest)] if newest else []  # without any, as before there were any
     key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:KEY_DIGITS]
     return {**asked, "files": files, "command": words, "key": key}
 
 
 def resolved(
-    found: Found, top: Path, extras: Sequence[str], groups: Sequence[str]
+    found: Found, top: Path, extras: Sequence[str], groups: Sequence[str], newest: Collection[str]
 ) -> tuple[dict[str, str], list[str], object]:
     """The files that uv resolves, its words for them, and what of them decides the answer."""
     directory = found.path.parent
     if found.kind == "pins":
         project = load(directory / PROJECT, "The lock belongs to it.")
+        pinned = pins.pinned(found.path)
         files = {
             "main.in": pins.wanted(project, directory / PROJECT, extras, groups),
-            "pins.txt": pins.constraints(pins.pinned(found.path)),
+            "pins.txt": pins.constraints(pinned, newest),
         }
         return files, ["--constraints=pins.txt", "main.in"], [files["main.in"], text(found.path)]
     if found.kind == "project":
@@ -182,9 +196,15 @@ def resolved(
             )
         told = ("dependencies", "optional-dependencies", "requires-python")
         decides = [{name: project.get(name) for name in told}, content.get("dependency-groups"), tool.get("uv")]
-        return {PROJECT: text(found.path)}, [PROJECT], json.loads(json.dumps(decides, default=str))
+        return (
+            {PROJECT: newer.of_project(text(found.path), content, newest)},
+            [PROJECT],
+            json.loads(json.dumps(decides, default=str)),
+        )
     refuse_choice(found, extras, groups)
-    lists = included(found.path, top)
+    lists = {
+        path: [newer.loosened(line, newest) for line in lines] for path, lines in included(found.path, top).items()
+    }
     base = Path(os.path.commonpath([path.parent for path in lists]))
     files = {str(path.relative_to(base)): "".join(f"{line}\n" for line in lines) for path, lines in lists.items()}
     return files, [str(found.path.relative_to(base))], files
@@ -227,14 +247,15 @@ def index_lines(found: Found, top: Path) -> list[str]:
     return [line for line in lines if INDEX.match(line)]
 
 
-def projects(directory: Path) -> dict[str, str]:
-    """The pyproject.toml of a workspace and of its members."""
+def projects(directory: Path, newest: Collection[str]) -> dict[str, str]:
+    """The pyproject.toml of a workspace and of its members, which ask for the newest of some packages."""
     found: dict[str, str] = {}
     for here, names, files in os.walk(directory):
         names[:] = sorted(name for name in names if not name.startswith(".") and name not in ("node_modules", "venv"))
         if PROJECT in files and len(found) < FILES_MAX:
             path = Path(here) / PROJECT
-            found[str(path.relative_to(directory))] = text(path)
+            content = load(path, "Correct it.") if newest else {}
+            found[str(path.relative_to(directory))] = newer.of_project(text(path), content, newest)
     return found
 
 

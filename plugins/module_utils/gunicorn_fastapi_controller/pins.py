@@ -5,7 +5,7 @@ uv works out which of the pinned packages a host needs; what it chooses has to b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from .newer import without_versions
 from .problem import InputError, visible
 from .requirements import Entry, Requirements
 from .toml import load, rows, table, texts
@@ -40,9 +41,12 @@ def pinned(path: Path) -> dict[str, dict[str, set[str]]]:
     return found
 
 
-def constraints(pins: dict[str, dict[str, set[str]]]) -> str:
-    """What uv is told of them. One that has several versions, by conditions, is only compared afterwards."""
-    return "".join(f"{name}=={next(iter(versions))}\n" for name, versions in pins.items() if len(versions) == 1)
+def constraints(pins: dict[str, dict[str, set[str]]], upgrade: Collection[str] = ()) -> str:
+    """What uv is told of them, but for those to upgrade. One that has several versions, by conditions, is only compared
+    afterwards.
+    """
+    told = {name: versions for name, versions in pins.items() if name not in upgrade}
+    return "".join(f"{name}=={next(iter(versions))}\n" for name, versions in told.items() if len(versions) == 1)
 
 
 def wanted(project: dict[str, Any], path: Path, extras: Sequence[str], groups: Sequence[str]) -> str:
@@ -86,8 +90,7 @@ def _unpinned(text: str) -> str:
         raise InputError(
             f"gunicorn_fastapi_requirements: pyproject.toml: '{visible(text)}' is not valid. Correct it."
         ) from error
-    extras = f"[{','.join(sorted(asked.extras))}]" if asked.extras else ""
-    return f"{asked.name}{extras}{f' ; {asked.marker}' if asked.marker else ''}"
+    return without_versions(asked)
 
 
 def _of_poetry(asked: dict[str, Any], path: Path, chosen: set[str]) -> list[str]:
@@ -111,18 +114,24 @@ def _of_poetry(asked: dict[str, Any], path: Path, chosen: set[str]) -> list[str]
     return lines
 
 
-def verified(chosen: Requirements, path: Path) -> Requirements:
-    """What was chosen, with the hashes of the lock alone. Raises InputError for what the lock does not pin."""
+def verified(chosen: Requirements, path: Path, upgrade: Collection[str] = ()) -> Requirements:
+    """What was chosen, with the hashes of the lock alone. Raises InputError for what the lock does not pin.
+
+    What is to be upgraded has the index's hashes, as what has no lock.
+    """
     pins = pinned(path)
     entries: list[Entry] = []
     for entry in chosen.entries:
         hashes = tuple(h for h in entry.hashes if h in pins.get(entry.key, {}).get(entry.version, set()))
+        if entry.key in upgrade:
+            hashes = entry.hashes
         if not hashes:
             there = " or ".join(sorted(pins.get(entry.key, {}))) or "no version of it"
             raise InputError(
                 f"gunicorn_fastapi_requirements: {path} does not pin {entry.key} {entry.version}, which the project "
                 f"needs here: it has {there}, with other files. Make the lock again, with all groups and for this "
-                f"Python, or {REMEDIES[path.name][0].lower()}{REMEDIES[path.name][1:]}"
+                f"Python, name {entry.key} in gunicorn_fastapi_upgrade, or "
+                f"{REMEDIES[path.name][0].lower()}{REMEDIES[path.name][1:]}"
             )
         entries.append(replace(entry, hashes=hashes))
     return Requirements(tuple(entries), chosen.options)

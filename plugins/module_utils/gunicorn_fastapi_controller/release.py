@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import lists, pins, pylock, wheel_source
+from . import lists, newer, pins, pylock, wheel_source
 from . import prepared as prepare
 from . import state as state_paths
 from .archive import Member, from_bytes, pack, rendered
@@ -139,12 +139,15 @@ class Wanted:
     requirements: str
     extras: list[str]
     groups: list[str]
+    upgrade: list[str]
     locked: str
     wheels: dict[str, bytes]
 
     def read(self, source: Source, host: Host) -> tuple[Path, Requirements]:
         """The list by its path, and what it says. Raises InputError."""
         found = lists.find(self.top.resolve(), source.path, self.requirements)
+        if not found.is_asked:
+            newer.refuse(self.upgrade, found.path)
         if found.kind == "pylock":
             return found.path, pylock.read(found.path, host.environment(), self.extras, self.groups)
         if not found.is_asked:
@@ -155,7 +158,7 @@ class Wanted:
             raise InputError(f"gunicorn_fastapi_requirements: {found.path} names no package that is needed here.")
         lines = [*lists.index_lines(found, self.top.resolve()), self.locked, wheel]
         own = read(found.path, source.path, source.members, "\n".join(lines), self.wheels)
-        return found.path, pins.verified(own, found.path) if found.kind == "pins" else own
+        return found.path, (pins.verified(own, found.path, newer.keys(self.upgrade)) if found.kind == "pins" else own)
 
 
 def listed(
@@ -165,7 +168,7 @@ def listed(
     check_python(source.path, host)
     path, own = wanted.read(source, host)
     added = supplied(own, host, *(read(Path(name), Path(name).parent) for name in supply))
-    warnings = check(own, added, host, path) + contradictions(path, own.entries)
+    warnings = check(own, added, host, path, asked=bool(wanted.locked)) + contradictions(path, own.entries)
     return own, Requirements(added), warnings
 
 
@@ -192,6 +195,7 @@ def bundle(
     requirements: str,
     extras: list[str],
     groups: list[str],
+    upgrade: list[str],
     locked: str,
     wheels: dict[str, list[str]],
     state: dict[str, Any],
@@ -213,7 +217,7 @@ def bundle(
     lfs = require_content(packed, origin)
     host = Host(identity["python"], machine)
     made_wheels = {file: b"".join(map(base64.b64decode, texts)) for file, texts in wheels.items()}
-    wanted = Wanted(Path(source), requirements, extras, groups, locked, made_wheels)
+    wanted = Wanted(Path(source), requirements, extras, groups, upgrade, locked, made_wheels)
     own, added, warnings = listed(wanted, packed, supply, host)
     entries = own.entries + added.entries
     text = f"{own}\n# What the application's list lacks, supplied by the role:\n{added}" if added.entries else str(own)

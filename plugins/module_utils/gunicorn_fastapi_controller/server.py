@@ -103,14 +103,18 @@ def supplied(listed: Requirements, host: Host, supply: Requirements, older: Requ
     return tuple(entry for key, entry in candidates.items() if key not in installed)
 
 
-def check(listed: Requirements, added: Iterable[Entry], host: Host, path: Path) -> list[str]:
-    """Warnings about a list's versions. Raises InputError for those with which a promise of ours would not hold."""
+def check(listed: Requirements, added: Iterable[Entry], host: Host, path: Path, asked: bool = False) -> list[str]:
+    """Warnings about a list's versions. Raises InputError for those with which a promise of ours would not hold.
+
+    `asked`: uv has made the list of the one at `path`.
+    """
     own = host.installs(listed)
     installed = {entry.key: entry for entry in added} | own
-    problems, warnings = [], []
+    problems, warnings, old = [], [], []
     for name, (first, last) in TESTED.items():
         entry = own.get(name)
         if entry and Version(entry.version) < Version(first):
+            old.append(name)
             problems.append(
                 f"{name} {entry.version} is older than {first}, which loses requests, or accepts some that it "
                 f"should refuse. Require {name}>={first}, or remove it and the role adds one."
@@ -127,10 +131,12 @@ def check(listed: Requirements, added: Iterable[Entry], host: Host, path: Path) 
     if beyond(host.version, PYTHON[1]):
         warnings.append(f"Python {host.python} of the host is newer than {PYTHON[1]}, the last one that was tested.")
     if problems:
-        raise InputError(
-            f"gunicorn_fastapi_requirements: {path}: {' '.join(problems)} "
-            f"Then make the lock file again with: {advice(path)}"
-        )
+        again = f"Then make the lock file again with: {advice(path)}"
+        if asked:
+            again = "Then lock it again."
+            if old:
+                again += f" Or, without a change of the project: gunicorn_fastapi_upgrade: [{', '.join(old)}]"
+        raise InputError(f"gunicorn_fastapi_requirements: {path}: {' '.join(problems)} {again}")
     return [f"{path}: {warning}" for warning in warnings]
 
 

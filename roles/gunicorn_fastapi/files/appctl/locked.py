@@ -30,7 +30,7 @@ KEPT = 20
 SERVERS = re.compile(r"require (gunicorn|uvicorn|httptools)[=<>~!].* and \1[=<>~!]", re.DOTALL)
 UNSUPPORTED = (
     "What is required of the server and what is supported (README) have nothing in common. Leave the server out of the "
-    "list, and the role adds it, or allow a supported version"
+    "list, and the role adds it, allow a supported version, or name it in gunicorn_fastapi_upgrade, which takes one"
 )
 OLD = re.compile(r"No solution found|pkg_resources|distutils")
 DATED = 'For a list of years ago, gunicorn_fastapi_lock_date resolves as of a day, such as "2023-06-30"'
@@ -200,12 +200,17 @@ class Resolver:
 
     def uv(self, words: list[str]) -> tuple[int, str, str]:
         """Ask uv in the directory of the project."""
-        app, question, here = self.app, self.question, self.app.root / "project"
+        app, question, project = self.app, self.question, self.app.root / "project"
+        here = project
         index = question.index if question.resolves else []
+        copied: list[str] = []
+        if any(word.startswith("--upgrade-package") for word in words):  # uv writes the lock before it exports it
+            copied, here = [f"cp -R {fetch.join(project)} /tmp/project"], Path("/tmp/project")
         command = [question.uv.directory / "bin/uv", *words, f"--python={self.python.executable}", *index]
         script = [
             "set -eu",
             f"export UV_CACHE_DIR={fetch.join(app.virtualenvs)}/.cache-$(id -u)",
+            *copied,
             f"cd {fetch.join(here / question.directory)}",
             f"exec {fetch.join(*command)}",
         ]
@@ -213,5 +218,5 @@ class Resolver:
         confined_by = fetch.properties(app, self.work, self.python, offline)
         return sandbox.confined(
             fetch.unit(app), ["/bin/sh", "-c", "\n".join(script)],
-            [*confined_by, f"BindReadOnlyPaths={self.work / 'project'}:{here}"], "", MOST, (app.cache, fetch.TEMPORARY),
+            [*confined_by, f"BindReadOnlyPaths={self.work}/project:{project}"], "", MOST, (app.cache, fetch.TEMPORARY),
         )  # fmt: skip
