@@ -26,9 +26,10 @@ class Module:
     check_mode = False
     is_there = True
     command = ("rollback",)
+    advice = ""
 
     def __init__(self, **_: Any) -> None:
-        self.params = {"name": "shop", "command": list(self.command), "stdin": None}
+        self.params = {"name": "shop", "command": list(self.command), "stdin": None, "advice": self.advice}
         self.ran: list[list[str]] = []
 
     def run_command(self, command: list[str], *, expand_user_and_vars: bool = True, **_: Any) -> tuple[int, str, str]:
@@ -79,6 +80,15 @@ def test_the_reason_of_a_failure(program: ModuleType, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Module, "printed", (code, '{"reason": "no room", "failed": true}', "noise"))
     result = result_of(program)
     assert (result["failed"], result["msg"]) == (True, "no room")
+
+
+@pytest.mark.parametrize(("reason", "told"), [("TypeError: x\n  at y", True), ("refused by TypeError, a host", False)])
+def test_packages_that_may_not_fit_are_told(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, reason: str, told: bool
+) -> None:
+    monkeypatch.setattr(Module, "advice", "Take older ones")
+    monkeypatch.setattr(Module, "printed", (1, json.dumps({"failed": True, "reason": reason}), ""))
+    assert result_of(program)["msg"] == (f"{reason}\nTake older ones" if told else reason)
 
 
 def test_what_is_no_answer_is_shown_safely(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Every way into the role checks its variables first, and uses them in their types wherever they come from."""
 
+import importlib.util
+import inspect
 import json
 import os
 import re
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import variables
 import yaml
+from gunicorn_fastapi_controller import release
 
 ROOT = Path(__file__).parent.parent
 ROLE = ROOT / "roles/gunicorn_fastapi"
@@ -148,6 +151,21 @@ def test_whatever_waits_for_the_lock_is_told_how_long() -> None:
     )
     assert len(waiting) == 13
     assert "lock_wait" in (ROLE / "tasks/uninstall.yml").read_text()
+
+
+def test_a_release_is_packed_with_what_its_action_takes() -> None:
+    action = ROOT / "plugins/action/gunicorn_fastapi_bundle.py"
+    packing = importlib.util.spec_from_file_location("packing", action)
+    assert packing
+    assert packing.loader
+    module = importlib.util.module_from_spec(packing)
+    packing.loader.exec_module(module)
+    (asked,) = [
+        task["gunicorn_fastapi_bundle"]
+        for task in flat(yaml.safe_load((ROLE / "tasks/pack.yml").read_text()))
+        if "gunicorn_fastapi_bundle" in task
+    ]
+    assert set(asked) == set(module.OPTIONS) == set(inspect.signature(release.bundle).parameters)
 
 
 def test_a_rollback_that_is_done_again_goes_no_further(tmp_path: Path) -> None:

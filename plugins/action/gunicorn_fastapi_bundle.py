@@ -25,6 +25,7 @@ OPTIONS = {
     "requirements": {"type": "str", "default": ""},
     "extras": {"type": "list", "elements": "str", "default": []},
     "groups": {"type": "list", "elements": "str", "default": []},
+    "upgrade": {"type": "list", "elements": "str", "default": []},
     "locked": {"type": "str", "default": ""},
     "wheels": {"type": "dict", "default": {}},
     "state": {"type": "dict", "default": NO_STATE},

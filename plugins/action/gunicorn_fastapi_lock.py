@@ -45,6 +45,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible is not typed
             "said": found.said(top),
             "path": str(found.path.relative_to(top)),
             "usual": found.path == application / "requirements.txt" and not question,
+            "dated": found.kind in ("compile", "project"),
             "key": question.get("key", ""),
             "question": question,
         }

@@ -20,6 +20,10 @@ options:
   stdin:
     type: str
     description: What it reads from standard input. Not for the system's log.
+  advice:
+    type: str
+    default: ""
+    description: What to say where a failure may come from packages that do not fit the application.
 author: the gunicorn_fastapi maintainers (@gunicorn-fastapi)
 """
 
@@ -37,12 +41,16 @@ answer: {type: dict, returned: always, description: "Its answer, such as the sta
 
 import json
 import os
+import re
 
 from ansible.module_utils.basic import AnsibleModule
 
 READS = frozenset(
     {"status", "list", "history", "logs", "tasks", "packages", "settled", "resolve", "locked", "prepared"}
 )
+
+MISFIT = re.compile(r"\b(TypeError|AttributeError|ImportError|ModuleNotFoundError|PydanticUserError): ")
+"""What an application says that was written for other versions of its packages."""
 
 
 def main() -> None:
@@ -51,6 +59,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "command": {"type": "list", "elements": "str", "required": True},
             "stdin": {"type": "str", "no_log": True},
+            "advice": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -82,7 +91,10 @@ def main() -> None:
     said = answer.pop("said", [])
     changed = bool(answer.pop("changed", False))
     if code or answer.pop("failed", False):
-        module.fail_json(msg=answer.get("reason", err.strip()), changed=changed, said=said, answer=answer)
+        reason = answer.get("reason", err.strip())
+        if module.params["advice"] and MISFIT.search(reason):
+            reason = f"{reason}\n{module.params['advice']}"
+        module.fail_json(msg=reason, changed=changed, said=said, answer=answer)
     module.exit_json(changed=changed, said=said, answer=answer)
 
 

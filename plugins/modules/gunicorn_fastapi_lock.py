@@ -38,6 +38,7 @@ EXAMPLES = r"""
 RETURN = r"""
 path: {type: str, returned: success, description: "The list that counts, from the top of the source."}
 said: {type: str, returned: success, description: The same in words.}
+dated: {type: bool, returned: success, description: Whether uv chooses versions that it does not pin.}
 usual: {type: bool, returned: success, description: Whether it is a requirements.txt with hashes in that directory.}
 key: {type: str, returned: success, description: "Under which name uv's answer is kept, empty when it is not asked."}
 question: {type: dict, returned: success, description: "What uv is asked, empty when it is not."}
