@@ -98,6 +98,22 @@ def test_it_is_installed_beside_what_it_asks_for(tmp_path: Path) -> None:
     assert f"./app/{WHEEL}" in alone
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"shop/main.py": "", "shop/web/main.py": MAIN},  # whose namespace need not have an __init__.py
+        {"shop/main.py": "", "shop/web/__init__.py": "", "shop/web/app/main.py": MAIN, "shop/tests/main.py": MAIN},
+        {"shop/main.py": "", "shop/web/main.py": MAIN, "shop/web/inner/main.py": MAIN},
+    ],
+)
+def test_an_application_in_a_package_of_a_package(tmp_path: Path, files: dict[str, str]) -> None:
+    path = tmp_path / WHEEL
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, text in {"shop-1.4.dist-info/METADATA": METADATA, **files}.items():
+            packed.writestr(name, text)
+        assert wheel_source.application(packed) in ("shop.web.main:app", "shop.web.app.main:app")
+
+
 def test_two_applications_are_none(tmp_path: Path) -> None:
     source = found(wheel(tmp_path, **{"admin/__init__.py": "", "admin/main.py": MAIN}))
     with pytest.raises(InputError, match="gunicorn_fastapi_app_module"):

@@ -182,6 +182,11 @@ def packaged(directory: Path) -> list[Module]:
     return found
 
 
+def is_beside(names: Iterable[str]) -> bool:
+    """Whether a path is that of tests and the like, which are no part of an application."""
+    return any(name in NO_PACKAGES for name in names)
+
+
 def elsewhere(directory: Path) -> str:
     """The directories below one that have an application, for who has not named them."""
     found = []

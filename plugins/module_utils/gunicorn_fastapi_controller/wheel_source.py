@@ -24,6 +24,8 @@ from .problem import InputError, visible
 from .toml import load, table
 
 METADATA_MAX = 1024 * 1024
+DEEP = 3
+"""Packages in each other in which an application is looked for, such as shop.web."""
 TOOL = "gunicorn-fastapi"
 """The table of pyproject.toml that says which wheel a project is."""
 
@@ -115,21 +117,29 @@ def with_extra(requirements: list[Requirement], extra: str) -> list[str]:
 
 
 def application(packed: zipfile.ZipFile) -> str:
-    """The application in the one package that has one where it is looked for. Empty where that is not clear."""
-    found = []
+    """The application in the one package that has one where it is looked for, of those in each other the outermost.
+
+    Empty where that is not clear.
+    """
+    found: dict[str, str] = {}
     names = set(packed.namelist())
-    packages = {name.partition("/")[0] for name in names if name.endswith("/__init__.py") and name.count("/") == 1}
+    packages = {name.rpartition("/")[0] for name in names if name.rpartition("/")[2] in discover.IN_PACKAGES}
     with tempfile.TemporaryDirectory() as work:
-        for package in sorted(filter(str.isidentifier, packages)):
+        for package in sorted(packages, key=lambda path: (path.count("/"), path)):
+            words = package.split("/")
+            if not all(map(str.isidentifier, words)) or len(words) > DEEP or discover.is_beside(words):
+                continue
+            if any(package.startswith(f"{outer}/") for outer in found):
+                continue
             for name in (f"{package}/{place}" for place in discover.PLACES):
                 if name in names and packed.getinfo(name).file_size <= METADATA_MAX:
                     (Path(work) / name).parent.mkdir(parents=True, exist_ok=True)
                     (Path(work) / name).write_bytes(packed.read(name))
             try:
-                found.append(f"{package}.{discover.discover(Path(work) / package)[0]}")
-            except InputError:
+                found[package] = f"{package.replace('/', '.')}.{discover.discover(Path(work) / package)[0]}"
+            except (InputError, OSError):
                 continue
-    return found[0] if len(found) == 1 else ""
+    return next(iter(found.values())) if len(found) == 1 else ""
 
 
 def line(project: Path) -> str:
