@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from pathlib import Path
 from typing import Any, Self
 
+from gunicorn_fastapi import peers, upstream
+from gunicorn_fastapi.closed import Door
 from gunicorn_fastapi.guard import Guard
 from gunicorn_fastapi.log import RequestContext
 from gunicorn_fastapi.protocol import GuardedProtocol
@@ -183,13 +185,25 @@ class Client:
 class Worker:
     """The server of one worker, without gunicorn. ``bounds`` are those of the guard."""
 
-    def __init__(self, application: Application, directory: Path | None = None, **bounds: Any) -> None:
-        self.config = Config(application, lifespan="off", log_config=None, timeout_keep_alive=30)
+    def __init__(
+        self, application: Application, directory: Path | None = None, notice: Path | None = None, **bounds: Any
+    ) -> None:
+        self.config = Config(
+            application,
+            lifespan="off",
+            log_config=None,
+            timeout_keep_alive=30,
+            forwarded_allow_ips=bounds.get("trusted"),
+        )
         self.config.load()
+        upstream.translate_forwarded(self.config.loaded_app, peers.unmapped)
         self.config.loaded_app = RequestContext(self.config.loaded_app)
         self.guard = Guard(**bounds)
         self.config.http_protocol_class = functools.partial(GuardedProtocol, self.guard)  # type: ignore[assignment]
-        self.server = DrainingServer(self.config, 0.5, 60, self.guard, Shares())
+        self.shares = Shares()
+        self.server = DrainingServer(
+            self.config, 0.5, 60, self.guard, self.shares, Door(self.config, notice, self.shares)
+        )
         self.server.lifespan = self.config.lifespan_class(self.config)
         self.connections = self.server.server_state.connections
         self._clients: list[Client] = []

@@ -10,7 +10,8 @@ import pytest
 from servers import ServerProcess
 
 # Where the example's tests run alone, inside the sandbox, these are not there.
-pytest_plugins = [name for name in ("ctl_host", "journals", "services", "timed_host") if find_spec(name)]
+PLUGINS = "ctl_host", "closing_host", "journals", "services", "timed_host"
+pytest_plugins = [name for name in PLUGINS if find_spec(name)]
 
 # A shell's background job ignores both, and so would each program that a test starts and then interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

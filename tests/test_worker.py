@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
+from gunicorn_fastapi.closed import Door
 from gunicorn_fastapi.guard import Guard
 from gunicorn_fastapi.server import DrainingServer
 from gunicorn_fastapi.shared import Shares
@@ -372,7 +373,9 @@ def test_connection_with_unread_bytes_is_not_closed() -> None:
             server.server_state.connections.clear()
 
     config = Config(app="counting_app:app", lifespan="off", log_config=None)
-    server = DrainingServer(config, drain_timeout=0, graceful_timeout=PATIENCE, guard=Guard(), shares=Shares())
+    shares = Shares()
+    door = Door(SimpleNamespace(loaded_app=None), None, shares)
+    server = DrainingServer(config, drain_timeout=0, graceful_timeout=PATIENCE, guard=Guard(), shares=shares, door=door)
     server.lifespan = LifespanOff(config)
     server.servers = []
     server.should_exit = True

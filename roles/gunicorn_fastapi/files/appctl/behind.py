@@ -1,5 +1,6 @@
 """Whether an application is in maintenance, and what its units say then: its service has no public address, and the
-responder has all of them. What is noted outlasts reboots, deploys and this command.
+responder has all of them. For all but some networks the service keeps them, and its workers read the same note
+(gunicorn_fastapi/closed.py). What is noted outlasts reboots, deploys and this command.
 """
 
 import json
@@ -24,13 +25,24 @@ def state(app: App) -> dict[str, Any]:
 
 def words(app: App) -> str:
     """The same for an operator. Empty when it is not."""
+    return told(state(app))
+
+
+def told(noted: dict[str, Any]) -> str:
+    """A state in words. Empty for none."""
+    some = f", for all but {', '.join(map(str, noted['allow']))}" if noted.get("allow") else ""
+    return f"on since {noted.get('since')} by {noted.get('by')}{some}" if noted else ""
+
+
+def is_alone(app: App) -> bool:
+    """Whether nobody reaches the application by its public addresses."""
     noted = state(app)
-    return f"on since {noted.get('since')} by {noted.get('by')}" if noted else ""
+    return bool(noted) and not noted.get("allow")
 
 
 def owner(app: App) -> str:
     """The unit that gets the public addresses."""
-    return app.responder if state(app) else app.service
+    return app.responder if is_alone(app) else app.service
 
 
 def closed(app: App, text: str) -> str:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from appctl import behind, maintenance, pause, releases, talk
+from appctl import admitting, behind, maintenance, pause, releases, talk
 from appctl.app import App
 from appctl.asking import add_lock_wait
 from appctl.background import in_the_background
@@ -35,8 +35,12 @@ def command_maintenance(app: App, arguments: argparse.Namespace) -> dict[str, ob
             talk.out("maintenance is off already")
             return {"changed": False}
     else:
-        maintenance.responder_text(app)
-        maintenance.ask(app, page(arguments.page), arguments.retry_after)
+        if arguments.allow:
+            admitting.check(app, current)
+            admitting.check_now(app)
+        else:
+            maintenance.responder_text(app)
+        maintenance.ask(app, page(arguments.page), arguments.retry_after, arguments.allow)
     in_the_background(app, current, [f"--maintenance={arguments.turn}"], arguments.lock_wait)
     return {"changed": True}
 
@@ -59,7 +63,7 @@ def command_pause(app: App, arguments: argparse.Namespace) -> dict[str, object]:
         changed = pause.end(app)
         talk.out("the pause ends" if changed else "there is no pause")
         return {"changed": changed}
-    if behind.state(app):
+    if behind.is_alone(app):
         raise CtlError(f"maintenance is {behind.words(app)}, so nobody could wait. Turn it off first")
     pause.check(app)
     in_the_background(app, current, [f"--pause={arguments.max:g}"], arguments.lock_wait)
@@ -74,6 +78,14 @@ def whole_seconds(text: str) -> int:
     return value
 
 
+def network(text: str) -> str:
+    """Who is let in, as it is noted. Raises ArgumentTypeError for what is neither an address nor a network."""
+    try:
+        return admitting.network(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}. Give an address or a network, as 192.0.2.0/24") from None
+
+
 def pause_seconds(text: str) -> float:
     """The time of a pause. Raises ValueError for what is none, or too long."""
     value = float(text)
@@ -85,6 +97,15 @@ def pause_seconds(text: str) -> float:
 def add_maintenance(command: argparse.ArgumentParser) -> None:
     command.add_argument("turn", nargs="?", choices=("on", "off"), help="without it: whether it is on")
     command.add_argument("--page", default="", metavar="FILE", help="HTML or text, instead of the built-in page")
+    command.add_argument(
+        "--allow",
+        type=network,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NETWORK",
+        help="who reaches the application all the same, by address or network",
+    )
     command.add_argument("--retry-after", type=whole_seconds, default=RETRY_AFTER, metavar="S", help="seconds (60)")
     add_lock_wait(command)
 

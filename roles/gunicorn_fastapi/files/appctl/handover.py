@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from appctl import (
+    admitting,
     behind,
     bounded,
     canary,
@@ -186,18 +187,19 @@ def execute(
             contextlib.ExitStack() as around,
         ):
             change = Change(app, wanted)
-            if change.moves and behind.state(app):
+            if change.moves and behind.is_alone(app):
                 raise CtlError(
                     f"gunicorn_fastapi_bind: addresses do not change while maintenance is {behind.words(app)}, and "
                     f"nothing has changed. Turn it off first ({app.name}ctl maintenance off)"
                 )
+            admitting.check_behind(app, release)
             around.enter_context(departing.departure(app, wanted))
             change.check()
             if not is_proved(app, release):
                 preflight(app, release)
             static.offer(app, release)
             # In maintenance nobody is kept waiting by a restart.
-            alone = stops_first(app, release) or bool(behind.state(app))
+            alone = stops_first(app, release) or behind.is_alone(app)
             with generations.generation(app, release) as generation:
                 if judging.watch and other:
                     baseline = followed.lately(app, MAIN)

@@ -17,7 +17,7 @@ WORDS = 20
 def unit_text(app: App, release: str, unit: str) -> str:
     """The text of a unit as the release has it; in maintenance without the public addresses."""
     text = (app.release(release) / "systemd" / unit).read_text()
-    return behind.closed(app, text) if behind.state(app) else text
+    return behind.closed(app, text) if behind.is_alone(app) else text
 
 
 def start(unit: str, verb: str = "start", *sockets: str) -> str:

@@ -75,7 +75,7 @@ def running(app: App) -> list[str]:
     units = [line.split()[0] for line in told.splitlines() if line.strip()]
     own = rf"{re.escape(app.name)}(-(?!metrics\b).+)?\.(service|socket|timer|target)"
     # In maintenance those that come are another's, who writes nothing.
-    others = {app.responder, app.socket, *opening.units(app)} if behind.state(app) else set()
+    others = {app.responder, app.socket, *opening.units(app)} if behind.is_alone(app) else set()
     return sorted(unit for unit in units if re.fullmatch(own, unit) and unit not in others)
 
 

@@ -169,7 +169,7 @@ def words(state: dict[str, Any]) -> list[str]:
         )
     lines += edge.words(state["edge"])
     if state["maintenance"]:
-        lines.append(f"  maintenance  on since {state['maintenance'].get('since')} by {state['maintenance'].get('by')}")
+        lines.append(f"  maintenance  {behind.told(state['maintenance'])}")
     if state["candidate"]:
         lines.append(f"  handover  under way, {short(state['candidate'])} serves beside it")
     if state["watch"]:

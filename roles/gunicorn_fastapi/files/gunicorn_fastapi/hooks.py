@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from gunicorn_fastapi import counts, endings, metrics, peers, sizing, steering, upstream
+from gunicorn_fastapi import closed, counts, endings, metrics, peers, sizing, steering, upstream
 from gunicorn_fastapi.crashes import Crashes
 from gunicorn_fastapi.departures import Departures
 from gunicorn_fastapi.last_words import LOST
@@ -66,6 +66,7 @@ class Hooks:
         self.credentials = credentials
         self.crashes = Crashes()
         self.shares = DrainingUvicornWorker.shares
+        DrainingUvicornWorker.notice = closed.path_of(name)
         self.replaced = 0
         self.sizing = sizing.Sizing(1, "gunicorn's default")
         self.options: Mapping[str, Any] = {}
@@ -143,9 +144,14 @@ class Hooks:
         if isinstance(server.log, MasterLog):
             server.log.kept.put_back()
         upstream.replace(server, reexec=functools.partial(self._refuse_reexec, server))
-        # Other classes do not tell when they serve.
+        # Other classes do not tell when they serve, and let everybody in.
         if issubclass(server.worker_class, DrainingUvicornWorker):
             Departures(server, self.shares)
+        elif closed.is_on(closed.path_of(self.name)):
+            sys.exit(
+                f"maintenance is on for all but some, and the worker class {server.worker_class.__qualname__} would "
+                f"let everybody in. Turn it off first, or on for all: {self.name}ctl maintenance on"
+            )
 
     def when_ready(self, server: Any) -> None:
         """Give the queues their length; show in the journal and in "systemctl status" how many workers there are."""

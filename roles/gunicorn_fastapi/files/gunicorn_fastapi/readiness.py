@@ -2,7 +2,8 @@
 
 ``X-Workers: 1/2``: how many workers serve, of how many. ``X-Requests: 70/4/300.0``: how many requests of clients were
 answered, how many of them with 5xx, in the last so many seconds. ``X-Paths: /health /items``, where the one that was
-asked for does not serve: which of the application's could.
+asked for does not serve: which of the application's could. ``X-Maintenance: 1764538400000``: which word of root's about
+maintenance all workers heed.
 """
 
 import copy
@@ -20,7 +21,7 @@ PRIVATE = frozenset({"main.sock", "candidate.sock", "preflight.sock"})
 """Names of the unix sockets at which the control command asks one instance."""
 
 
-OWN = frozenset({b"x-workers", b"x-requests", b"x-paths"})
+OWN = frozenset({b"x-workers", b"x-requests", b"x-paths", b"x-maintenance"})
 """Headers that nobody but the server sets here."""
 
 ELSEWHERE = frozenset({401, 403, 404, 405})
@@ -66,6 +67,7 @@ class _Readiness:
                 own = [
                     (b"x-workers", b"%d/%d" % self._shares.readiness()),
                     (b"x-requests", b"%d/%d/%.1f" % self._shares.counts.lately()),
+                    (b"x-maintenance", b"%d" % self._shares.turn()),
                 ]
                 if wants_paths or message["status"] in ELSEWHERE:
                     own.append((b"x-paths", " ".join(askable(self._app)).encode()))

@@ -22,6 +22,7 @@ from uvicorn.server import Server
 
 from gunicorn_fastapi import counts, endings, framing, readiness, upstream
 from gunicorn_fastapi.accept import Acceptor
+from gunicorn_fastapi.closed import Door
 from gunicorn_fastapi.guard import Guard
 from gunicorn_fastapi.protocol import GuardedProtocol
 from gunicorn_fastapi.shared import READY, SPENT, Shares
@@ -48,8 +49,8 @@ class DrainingServer(Server):
     ``drain_timeout``: seconds that a connection may be idle, and a response without an announced end may go on,
     during the stop before it is closed. ``graceful_timeout``: seconds that the whole stop may take; what runs then
     is cancelled. ``guard``: closes the connections of those who keep the worker waiting. ``shares``: what each
-    worker has. ``max_requests``: after so many it asks for a successor. ``end_process_within``: called when the stop
-    begins, with the seconds that are left for all of it.
+    worker has. ``door``: who is let in. ``max_requests``: after so many it asks for a successor.
+    ``end_process_within``: called when the stop begins, with the seconds that are left for all of it.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class DrainingServer(Server):
         graceful_timeout: float,
         guard: Guard,
         shares: Shares,
+        door: Door,
         max_requests: int = sys.maxsize,
         end_process_within: Callable[[float], None] | None = None,
     ) -> None:
         super().__init__(config)
         self.guard = guard
         self.shares = shares
+        self.door = door
         self.drain_timeout = drain_timeout
         self.graceful_timeout = graceful_timeout
         self.max_requests = max_requests
@@ -112,6 +115,7 @@ class DrainingServer(Server):
                 self.leave(f"it has answered {self.max_requests} requests (max_requests)")
             elif self._asked_by is not None:
                 self.leave(f"it got {self._asked_by.name}, and not from gunicorn")
+        self.door.look(self.server_state.connections)
         serving = self.started and not self.should_exit
         self.shares.counts.tell(serving, len(self.server_state.connections), len(self.server_state.tasks))
         self.guard.look(self.server_state.connections, asyncio.get_running_loop().time())
@@ -165,10 +169,12 @@ class DrainingServer(Server):
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Start as uvicorn does, but take connections in turn with the other workers. TLS is left to uvicorn."""
+        self.door.look(())
         has_own_sockets = bool(sockets) and not self.config.ssl
         await super().startup([] if has_own_sockets else sockets)
         if self.lifespan.should_exit:  # the application has not started; newer releases of uvicorn exit by themselves
             return
+        self.door.look(self.server_state.connections)  # a start may take long
         if not has_own_sockets:
             self.shares.is_now(READY)
             return
@@ -184,7 +190,7 @@ class DrainingServer(Server):
             made: Any = protocol
             is_private = readiness.is_private(listener)
             if is_private:
-                made = readiness.telling(protocol, self.config.loaded_app, self.shares)
+                made = readiness.telling(protocol, self.door.app, self.shares)
             acceptor: Any = Acceptor(listener, made, self.server_state.connections, self.shares, is_private)
             self.servers.append(acceptor)
         self.shares.is_now(READY)

@@ -13,10 +13,11 @@ from gunicorn_fastapi.steering import Steering
 STALE = 1.0
 """Seconds after which a worker that has not told its number is dead, or too busy to be waited for."""
 
-TOLD, CONNECTIONS, STATE, DISMISSED = range(4)
-"""The columns. The last one is always gunicorn's: whether it has told the worker to stop."""
+TOLD, CONNECTIONS, STATE, DISMISSED, TURN = range(5)
+"""The columns. DISMISSED is always gunicorn's: whether it has told the worker to stop. TURN is which word of root's
+about maintenance the worker heeds."""
 
-WIDTH = 4
+WIDTH = 5
 
 BOOTING, READY, SPENT, LEAVING = range(4)
 """How far a worker is: it accepts nothing yet; it serves; it serves, but has asked for a successor; it accepts
@@ -55,6 +56,10 @@ class Shares:
     def is_now(self, state: int) -> None:
         """Tell gunicorn how far this worker is."""
         self._table[self._own + STATE] = state
+
+    def heed(self, turn: int) -> None:
+        """Tell which word of root's about maintenance this worker heeds."""
+        self._table[self._own + TURN] = turn
 
     def leave(self) -> None:
         """Take no more part."""
@@ -112,6 +117,12 @@ class Shares:
         wanted = int(self._table[WANTED])
         serving = sum(self._table[row + STATE] in (READY, SPENT) for row in range(0, WANTED, WIDTH))
         return min(serving, wanted), wanted
+
+    def turn(self) -> int:
+        """Which word of root's about maintenance all workers heed that serve. 0 while they differ, and for none."""
+        rows = [row for row in range(0, WANTED, WIDTH) if self._table[row + STATE] in (READY, SPENT)]
+        turns = {int(self._table[row + TURN]) for row in rows}
+        return turns.pop() if len(turns) == 1 else 0
 
 
 def _row(number: int) -> int:

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import copy
 import fcntl
 import functools
 import inspect
@@ -65,6 +66,15 @@ def translate_forwarded(application: Any, translate: Callable[[str], str]) -> No
         for name in ("get_trusted_client_address", "get_trusted_client_host"):
             if find := getattr(owner, name, None):
                 setattr(owner, name, functools.partial(_translated, find, translate))
+
+
+def asking_proxies(application: Any, instead: Any) -> Any:
+    """The same middleware before another application. None when uvicorn has added none."""
+    if not isinstance(application, ProxyHeadersMiddleware):
+        return None
+    middleware = copy.copy(application)
+    middleware.app = instead
+    return middleware
 
 
 def _translated(find: Callable[[Any], Any], translate: Callable[[str], str], forwarded: Any) -> Any:

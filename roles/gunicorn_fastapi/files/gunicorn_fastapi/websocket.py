@@ -38,13 +38,13 @@ class WebSocketProtocol(asyncio.Protocol):
         self.loop = http.loop
         self.transport = http.transport
         self.connections: set[Any] = http.connections
-        self.client = http.client
-        self.is_private = http.is_private
+        self.client, self.is_private = http.client, http.is_private
+        self._app = http.app
         self.handshake_complete = False
         self._config = http.config
         self._server_state = http.server_state
         self._values = values
-        self._scope = handshake.scope(http, values)
+        self.scope = handshake.scope(http, values)
         offers = handshake.listed(values, b"sec-websocket-extensions")
         self._deflate: Deflate | None = None
         self._extensions = ""
@@ -254,7 +254,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _refuse(self, status: int) -> None:
         """Answer the handshake with a status instead of accepting it."""
-        handshake.log(self._scope, str(status))
+        handshake.log(self.scope, str(status))
         own = [(b"connection", b"close"), (b"content-length", b"0")]
         self._mailbox.close(1006, "")
         self._say_goodbye(handshake.head(status, [*self._server_headers(), *own]))
@@ -264,7 +264,7 @@ class WebSocketProtocol(asyncio.Protocol):
     async def _run(self) -> None:
         code = 1000
         try:
-            await self._config.loaded_app(self._scope, self.receive, self.send)
+            await self._app(self.scope, self.receive, self.send)
         except ClientDisconnected:
             pass
         except asyncio.CancelledError:
@@ -280,7 +280,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._close(code, "")
         else:
             if code == 1000:
-                handshake.log_unanswered(self._scope)
+                handshake.log_unanswered(self.scope)
             self._refuse(500)
 
     async def receive(self) -> Message:
@@ -325,14 +325,14 @@ class WebSocketProtocol(asyncio.Protocol):
         if kind == "websocket.accept":
             headers = [*self._server_headers(), *message.get("headers", [])]
             answer = handshake.accepted(self._values, headers, self._extensions, message.get("subprotocol"))
-            handshake.log(self._scope, "[accepted]")
+            handshake.log(self.scope, "[accepted]")
             self.transport.write(answer)
             self.handshake_complete = True
             self._proceed()
         elif kind == "websocket.close":
             self._refuse(403)
         elif kind == "websocket.http.response.start":
-            handshake.log(self._scope, str(message["status"]))
+            handshake.log(self.scope, str(message["status"]))
             headers = [*self._server_headers(), *message.get("headers", []), (b"connection", b"close")]
             self.transport.write(handshake.head(message["status"], headers))
             self.handshake_complete = self._is_refused = True

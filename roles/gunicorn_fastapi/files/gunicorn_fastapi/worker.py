@@ -18,12 +18,14 @@ import resource
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from gunicorn_fastapi import endings, peers, trial, upstream
 from gunicorn_fastapi.allowed import Allowed
+from gunicorn_fastapi.closed import Door
 from gunicorn_fastapi.doing import Doing
 from gunicorn_fastapi.guard import Guard
 from gunicorn_fastapi.last_words import LastWords
@@ -65,6 +67,9 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
 
     allowed: Mapping[str, Sequence[str]] = {}
     """Networks whose clients alone may ask for a path and what is below it, by these paths."""
+
+    notice: Path | None = None
+    """Where root says that maintenance is on for all but some."""
 
     shares = Shares()
     """Made when the master imports this."""
@@ -127,6 +132,7 @@ class DrainingUvicornWorker(UvicornWorker):  # type: ignore[misc]
             self.cfg.graceful_timeout,
             guard,
             self.shares,
+            Door(self.config, self.notice, self.shares),
             self.max_requests,
             endings.end_process_within,
         )
