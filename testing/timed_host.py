@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from appctl import generations, processes, scheduling, systemd, talk, timers, timing
+from appctl import generations, owed, processes, scheduling, systemd, talk, timers, timing
 from appctl.generations import generation
 from appctl.ours import Ours
 from appctl.process import CtlError
@@ -52,7 +52,7 @@ class Table:
 @pytest.fixture
 def timed_host(monkeypatch: pytest.MonkeyPatch, host: Host) -> Table:
     made = Table(host)
-    for module in (timers, scheduling, processes, generations):
+    for module in (timers, owed, scheduling, processes, generations):
         monkeypatch.setattr(module, "run", made.run)
     monkeypatch.setattr(systemd, "show", made.show)
     monkeypatch.setattr(generations, "PROMPT", 0)

@@ -9,7 +9,7 @@ from appctl.generations import generation
 from appctl.process import CtlError
 from appctl.timers import Job
 from ctl_host import Host
-from timed_host import Table, ask, deploy, has, runs
+from timed_host import Table, ask, deploy, has, runs, timed
 
 
 @pytest.fixture(autouse=True)
@@ -96,13 +96,62 @@ def test_one_that_waits_begins_in_the_release_of_before_when_that_comes_back(hos
     assert runs(host)["night"] == "aab2"
 
 
-def test_a_rollback_to_the_release_of_the_job_that_is_under_way(host: Host, table: Table) -> None:
+def owing(host: Host, table: Table) -> None:
+    """A rollback to the release whose job is under way, while one of the other release waits for that."""
+    table.properties = {"Result": "success", "ExecMainCode": "1", "ExecMainStatus": "0", "InvocationID": "0a"}
     table.states["fastapi-night-aaa1.service"] = ("activating", "start")
     deploy(host, "aab2")
     table.jobs = {"fastapi-night-aab2.service"}
     table.log.clear()
     deploy(host, "aaa1")
-    assert table.log == ["stop night-aab2.service", "start night.timer often.timer", "start night-aaa1.service"]
+    assert table.log == ["stop night-aab2.service", "start night.timer often.timer"]
+    table.log.clear()
+
+
+def test_a_rollback_to_the_release_of_the_job_that_is_under_way(host: Host, table: Table) -> None:
+    """systemd would take the start of what starts for the same one."""
+    owing(host, table)
+    timed(host, "end", "aab2")  # of another unit
+    assert table.log == []
+    timed(host, "end")
+    assert table.log == ["start night-aaa1.service"]
+    timed(host, "end")
+    assert table.log == ["start night-aaa1.service"]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_is_owed_goes_on_with_the_next_release(host: Host, table: Table, ended: bool) -> None:
+    owing(host, table)
+    with generation(host, "bbb3") as made:
+        host.serves("bbb3")
+        made.switch()
+    assert table.log == ["start night.timer often.timer", "start night-bbb3.service"]
+    assert (host.system / "fastapi-night-bbb3.service").read_text().endswith("\nAfter=fastapi-night-aaa1.service\n")
+    timed(host, "end")
+    assert len(table.log) == 2
+    has(host, "aab2", "often")
+    table.log.clear()
+    table.jobs = {"fastapi-night-bbb3.service"}
+    table.states["fastapi-night-bbb3.service"] = ("inactive", "dead")
+    table.states["fastapi-night-aaa1.service"] = ("deactivating", "stop-post") if ended else ("activating", "start")
+    deploy(host, "aaa1")
+    begun = ["start night-aaa1.service"]
+    assert table.log[-1:] == begun if ended else table.log[-1:] != begun  # systemd waits for the end of what ends
+    table.log.clear()
+    deploy(host, "aab2")  # which has no such timer
+    timed(host, "end")
+    assert "start night-aaa1.service" not in table.log
+
+
+def test_what_waits_is_not_lost_by_a_switch_that_fails(host: Host, table: Table) -> None:
+    table.states["fastapi-night-aaa1.service"] = ("activating", "start")
+    deploy(host, "aab2")
+    table.jobs = {"fastapi-night-aab2.service"}
+    has(host, "bbb3", "night", "new")
+    table.failing = "fastapi-new.timer"
+    with pytest.raises(CtlError, match=r"new\.timer failed"):
+        deploy(host, "bbb3")
+    assert table.log[-1] == "start night-aab2.service"
 
 
 def test_two_jobs_never_wait_for_each_other(host: Host, table: Table) -> None:

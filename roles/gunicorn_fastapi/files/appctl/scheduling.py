@@ -7,7 +7,7 @@ whichever release it is of, waits for it (After=).
 import re
 from pathlib import Path
 
-from appctl import disk, releases, talk, timers
+from appctl import disk, owed, releases, talk, timers
 from appctl.app import App
 from appctl.instance import unit_text
 from appctl.ours import Ours
@@ -102,7 +102,7 @@ def put(app: App, texts: dict[str, str]) -> None:
     gone = [timer for timer in before if timer not in texts]
     changed = [timer for timer, text in texts.items() if before.get(timer) != text]
     stop(app, gone)
-    late = cancelled(app, jobs)
+    owed.cancel(app, jobs)
     ours = Ours(app.name, app.base)
     for timer in gone:
         (app.system / unit(app, timer)).unlink()
@@ -114,22 +114,14 @@ def put(app: App, texts: dict[str, str]) -> None:
         disk.durable(app.system / unit(app, timer), texts[timer])
     if order(app, jobs) or gone or changed:
         run("systemctl", "daemon-reload")
-        late |= cancelled(app, jobs)  # of a time that came meanwhile
+        owed.cancel(app, jobs)  # of a time that came meanwhile
     held = suspended(app)
     stop(app, [timer for timer in texts if timer in held])
     # One whose job is under way would wait for the end of that, though it is not its own any more. Others are not
     # restarted, for that would lose what `spread` still delays.
     start(app, [timer for timer in texts if timer not in held], restarted=changed)
-    if again := [jobs[timer].name(app) for timer in sorted(late) if timer in jobs]:
-        run("systemctl", "start", "--no-block", *again)
-
-
-def cancelled(app: App, jobs: dict[str, Job]) -> set[str]:
-    """The timers of which a job of another release waited for one that is under way. It does not any more."""
-    late = waiting(app, [job for job in services(app) if jobs.get(job.timer) != job])
-    if late:
-        run("systemctl", "stop", *(job.name(app) for job in late))
-    return {job.timer for job in late}
+    for timer in owed.noted(app):
+        owed.decide(app, jobs.get(timer), timer)
 
 
 def order(app: App, jobs: dict[str, Job]) -> bool:

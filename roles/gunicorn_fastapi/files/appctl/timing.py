@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from appctl import bounded, disk, ending, journal, lock, reason, releases, scheduling, systemd, talk, timers
+from appctl import bounded, disk, ending, journal, lock, owed, reason, releases, scheduling, systemd, talk, timers
 from appctl.app import App
 from appctl.asking import add_lock_wait
 from appctl.instance import WORDS
@@ -105,7 +105,13 @@ def command_timed(app: App, arguments: argparse.Namespace) -> None:
     job = Job(arguments.timer, short(arguments.release))
     if timers.parse(app, job.name(app)) != job:
         raise CtlError(f"{arguments.timer}: not the name of a timer")
-    (begin if arguments.turn == "begin" else end)(app, job, arguments.release)
+    if arguments.turn == "begin":
+        begin(app, job, arguments.release)
+        return
+    try:
+        end(app, job, arguments.release)
+    finally:
+        owed.begin_again(app, job)
 
 
 def begin(app: App, job: Job, release: str) -> None:
