@@ -9,12 +9,13 @@ import json
 import re
 import socket
 import sys
+import time
 import urllib.error
 import urllib.request
 from typing import Any
 
 from checks import attempt, expect, run, wait_for
-from traffic import Traffic
+from traffic import Traffic, counts
 
 PRIVATE = "/run/fastapi/main.sock"
 
@@ -40,7 +41,8 @@ def private() -> str:
 
 
 def a_maintenance_loses_nothing(rate: float, ids: dict[str, str]) -> str:
-    """On, another release behind it, off: each request is answered, by the application or with 503 and the page."""
+    """On, releases behind it, for all and for all but some, off: each request is answered, by the application or with
+    503 and the page."""
     with Traffic(rate) as load:
         run("fastapictl", "maintenance", "on", "--retry-after=7")
         status, retry, page = public()
@@ -52,12 +54,39 @@ def a_maintenance_loses_nothing(rate: float, ids: dict[str, str]) -> str:
         expect(private() == "two", "the new release behind it", private())
         expect(public()[0] == 503, "that nobody reaches it", public())
         run("systemctl", "kill", "--signal=HUP", "fastapi-maintenance.service")
+        others_stay_out(ids["configuration"])
         run("fastapictl", "maintenance", "off")
     expect(public()[0] == 200, "the application again", public())
     expect(run("systemctl", "list-units", "--all", "--no-legend", "fastapi-maintenance.service") == "", "no responder")
     seen = without_loss(load.seen, "maintenance")
     expect(seen["failures"].keys() == {"status 503"}, "no failure but 503", seen)
     return f"maintenance: {seen['sent']} sent, {seen['answered']} answered, {seen['failed']} with 503, 0 lost"
+
+
+def others_stay_out(release: str) -> None:
+    """For all but some, the application answers nobody else: not when it gets its addresses back, nor when another
+    release comes. From one word to the next nothing is restarted."""
+    before = served()
+    run("fastapictl", "maintenance", "on", "--retry-after=8", "--allow", "192.0.2.0/24", "2001:db8::/32")
+    status, retry, page = public()
+    expect((status, retry) == (503, "8") and "Down for maintenance" in page, "the page", status, retry, page)
+    run("fastapictl", "handover", release)
+    expect(private() == "three", "the new release behind it", private())
+    expect(served() == before, "that nobody has reached it", before, served())
+    main = run("systemctl", "show", "--property=MainPID", "fastapi")
+    run("fastapictl", "maintenance", "on", "--allow", "127.0.0.1", "192.0.2.0/24")
+    wait_for(lambda: served() > before, "those who are let in")
+    run("fastapictl", "maintenance", "on", "--allow", "192.0.2.0/24")
+    wait_for(lambda: served() == (time.sleep(0.5), served())[1], "what was begun to be over")
+    expect(public()[0] == 503, "that they are out again", public())
+    expect(run("systemctl", "show", "--property=MainPID", "fastapi") == main, "the same process")
+    status = run("fastapictl", "status")
+    expect(re.search("maintenance  on since .*, for all but 192.0.2.0/24\n", status), "the status to say so", status)
+
+
+def served() -> int:
+    """How many requests the application has counted."""
+    return sum(file.stat().st_size for file in counts())
 
 
 def a_pause_loses_nothing(rate: float, _: dict[str, str]) -> str:
