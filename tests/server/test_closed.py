@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from gunicorn_fastapi import closed
-from gunicorn_fastapi.closed import Closed, Door, Notice
+from gunicorn_fastapi import allowed, closed
+from gunicorn_fastapi.closed import Closed, Door
 from gunicorn_fastapi.hooks import Hooks
 from gunicorn_fastapi.shared import Shares
 from servers import eventually
@@ -146,7 +146,7 @@ def test_a_body_that_nobody_wants_takes_no_answer_away(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_who_is_let_in(client: Any, inside: bool) -> None:
     networks = ("10.1.0.0/16", "192.0.2.9", "2001:db8::/32", "fe80::/10")
-    assert Notice(tuple(map(ipaddress.ip_network, networks)), [], b"").lets_in(client) is inside
+    assert allowed.lets_in(list(map(ipaddress.ip_network, networks)), client) is inside
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"on": true, "allow": ["x"]}', '{"on": true, "allow": ["::1"]}'])

@@ -6,7 +6,7 @@ application, and changes with the release.
 
 import ipaddress
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gunicorn_fastapi import peers
@@ -50,14 +50,15 @@ class Allowed:
     def _may_have(self, path: str, client: Any) -> bool:
         for prefix, networks in self._paths:
             if path == prefix or path.startswith(f"{prefix}/"):
-                address = _address(client)
-                return address is not None and any(address in network for network in networks)
+                return lets_in(networks, client)
         return True
 
 
-def _address(client: Any) -> Any:
-    """The client's address; None of one that has none, such as an unknown proxy's on a unix socket."""
+def lets_in(networks: Iterable[Any], client: Any) -> bool:
+    """Whether a client is in one of the networks. One without an address is not, such as an unknown proxy's on a unix
+    socket."""
     try:
-        return ipaddress.ip_address(peers.unmapped(client[0]).partition("%")[0])
+        address = ipaddress.ip_address(peers.unmapped(client[0]).partition("%")[0])
     except (TypeError, ValueError):
-        return None
+        return False
+    return any(address in network for network in networks)

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gunicorn_fastapi import upstream
+from gunicorn_fastapi import allowed, upstream
 from gunicorn_fastapi.shared import Shares
 
 logger = logging.getLogger("uvicorn.error")
@@ -27,14 +27,6 @@ class Notice(NamedTuple):
     headers: list[tuple[bytes, bytes]]
     page: bytes
 
-    def lets_in(self, client: Any) -> bool:
-        """Whether a peer, as the application is told of it, is in one of the networks."""
-        try:
-            address = ipaddress.ip_address(client[0])
-        except (TypeError, ValueError):
-            return False  # nobody knows who that is, or it came by a unix socket and nothing was forwarded
-        return any(address in network for network in self.networks)
-
 
 def path_of(name: str) -> Path:
     """Where root says it: App.maintenance of the control command."""
@@ -48,10 +40,10 @@ def read(path: Path) -> tuple[int, Notice | None]:
     except FileNotFoundError:
         return 0, None
     try:
-        turn, allowed = int(state.get("turn", 0)), state.get("allow")
-        if not state.get("on") or not allowed:
+        turn, names = int(state.get("turn", 0)), state.get("allow")
+        if not state.get("on") or not names:
             return turn, None
-        networks = tuple(ipaddress.ip_network(network) for network in allowed)
+        networks = tuple(ipaddress.ip_network(network) for network in names)
         with path.with_name("page").open("rb") as file:
             page = file.read(PAGE_MAX)
         headers = [
@@ -85,7 +77,9 @@ class Closed:
         self._proxies = upstream.asking_proxies(app.app, _leave)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] not in ("http", "websocket") or self._notice.lets_in(await self.client(scope)):
+        if scope["type"] not in ("http", "websocket") or allowed.lets_in(
+            self._notice.networks, await self.client(scope)
+        ):
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             if cycle := getattr(send, "__self__", None):
@@ -164,6 +158,7 @@ class Door:
         for connection in set(connections) - set(upstream.http_connections(connections)):
             if getattr(connection, "is_private", False) or connection.transport.is_closing():
                 continue
-            scope = getattr(connection, "scope", None) or {}
-            if getattr(connection, "handshake_complete", True) and not self._notice.lets_in(scope.get("client")):
+            client = (getattr(connection, "scope", None) or {}).get("client")
+            is_open = getattr(connection, "handshake_complete", True)
+            if is_open and not allowed.lets_in(self._notice.networks, client):
                 connection.shutdown()
