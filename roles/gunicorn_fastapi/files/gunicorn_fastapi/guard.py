@@ -183,7 +183,11 @@ class Guard:
 
     def may_stall(self, client: Any) -> bool:
         """Whether a client may take nothing for as long as it likes."""
-        if client in (None, peers.UNIX) or self.stall_timeout <= 0 or "*" in self._trusted:
+        return self.stall_timeout <= 0 or self.is_proxy(client)
+
+    def is_proxy(self, client: Any) -> bool:
+        """Whether a peer speaks for others, as far as that can be known."""
+        if client in (None, peers.UNIX) or "*" in self._trusted:
             return True
         return any(_address(client[0]) in network for network in self._networks)
 

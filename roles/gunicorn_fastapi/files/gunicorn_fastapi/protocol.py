@@ -30,6 +30,11 @@ LINE = 32
 
 SLASH = ord("/")
 
+REST = 64 * 1024 * 1024
+"""Bytes of a body that is too large that are read from a proxy before it is refused. A proxy that is answered earlier
+answers its client and closes on it, whoever reads, and what the client goes on sending takes the answer from it: Caddy
+after half a second."""
+
 
 class GuardedProtocol(Answering):
     """One connection. ``size``: bytes received since the last head was complete, or the last piece of a body."""
@@ -37,6 +42,7 @@ class GuardedProtocol(Answering):
     __slots__ = (
         "_body",
         "_data",
+        "_excess",
         "_handshake",
         "_head",
         "_looked_at",
@@ -67,6 +73,8 @@ class GuardedProtocol(Answering):
         self._looked_at: Any = None
         self._telling: list[tuple[bytes, bytes]] = []
         self._body = self._trailers = self._trailing = 0
+        # Why the request is refused whose body is still read.
+        self._excess: Refusal | None = None
         # The headers of a request that offers to speak something else, and what one says that is taken at its word.
         self._offered: list[tuple[bytes, bytes]] | None = None
         self._handshake: handshake.Values | None = None
@@ -174,8 +182,14 @@ class GuardedProtocol(Answering):
         if self.size + self._uncounted > guard.small or len(self.headers) > guard.headers_max:
             self._check_size(sum(len(name) + len(value) + 4 for name, value in self.headers))
         telling = self._telling
+        excess: Refusal | None = None
         if telling != guard.usual or version != "1.1" or upgrade:
-            has_body = framing.check_framing(version, telling, guard.body_max)
+            try:
+                has_body = framing.check_framing(version, telling, guard.body_max)
+            except Refusal as refusal:
+                if refusal.status != 413 or not self._is_read_on(int(dict(telling).get(b"content-length", 0))):
+                    raise
+                excess, has_body = refusal, True
             if has_body and upgrade:
                 raise Refusal(400, "a body beside an upgrade")
             if version == "1.0":
@@ -192,7 +206,14 @@ class GuardedProtocol(Answering):
         if upgrade:
             self._check_handshake()
             return
-        super().on_headers_complete()
+        self._excess = None
+        if excess is None:
+            super().on_headers_complete()
+        else:
+            app, self.app = self.app, _nobody
+            super().on_headers_complete()
+            self.app = app
+            self._exceed(excess)
         if not self.pipeline:
             self._running = self.cycle
             if self.leaves:
@@ -210,14 +231,23 @@ class GuardedProtocol(Answering):
         self.size, self._uncounted = 0, self._read
         self._taken += len(body)
         self._body += len(body)
-        if 0 < self.guard.body_max < self._body:
-            raise Refusal(413, f"a body of more than {self.guard.body_max} bytes")
-        super().on_body(body)
+        bound = self.guard.body_max
+        if self._excess is None and 0 < bound < self._body:
+            refusal = Refusal(413, f"a body of more than {bound} bytes")
+            if self.pipeline or self.cycle.response_started or not self.guard.is_proxy(self.client):
+                raise refusal
+            self._exceed(refusal)
+        if self._excess is None:
+            super().on_body(body)
+        elif self._body > bound + REST:
+            raise self._excess
 
     def on_message_complete(self) -> None:
         """As the parent's; nothing of the message is left."""
         if not self._reading:
             return
+        if self._excess is not None:
+            raise self._excess
         self._reading = False
         self._trailers = self._trailing = 0
         cycle = self.cycle
@@ -258,6 +288,21 @@ class GuardedProtocol(Answering):
 
     # --- What is refused --------------------------------------------------------------------------
 
+    def _is_read_on(self, length: int) -> bool:
+        """Whether a body that is announced as too large is read before it is refused."""
+        if self.expect_100_continue or self.pipeline or not self.guard.is_proxy(self.client):
+            return False
+        is_alone = self._running is None or self._running.response_complete
+        return bool(is_alone) and length <= self.guard.body_max + REST
+
+    def _exceed(self, refusal: Refusal) -> None:
+        """Read on for nobody, and refuse at the end. An application that has begun is told that the client has left."""
+        self._excess = refusal
+        cycle: Any = self.cycle
+        cycle.disconnected, cycle.refused = True, refusal.status
+        cycle.message_event.set()
+        self.flow.resume_reading()
+
     def _check_size(self, size: int) -> None:
         """Refuse a head that is too large as far as it is there, or as much of anything else but a body."""
         guard = self.guard
@@ -285,3 +330,7 @@ class GuardedProtocol(Answering):
             self._looked_at = self.scope
             if framing.FOREIGN in line and self.url and not self.headers and "method" not in self.scope:
                 framing.check_protocol(self.parser.get_method(), self.url, line)
+
+
+async def _nobody(_scope: Any, _receive: Any, _send: Any) -> None:
+    """In place of the application, for a request that it does not get."""
