@@ -28,6 +28,7 @@ def test_an_example_asks_for_metrics_that_there_are(host: Host, monkeypatch: pyt
     running = [totals.Running("main", "aaa1", counted)]
     monkeypatch.setattr(totals, "look", lambda _: totals.Counted(totals.Record([], {"main": 1}, {}, {}), running))
     host.serves("aaa1")
+    host.came.write_text('{"release": "aaa1", "outcome": "done", "time": "2026-12-01T03:00:00+00:00"}')
     text = exposition.written(measuring.families(host), openmetrics=False)
     # Those of the control group and of the queue, of which this host has none.
     there = set(re.findall(r"^(\w+)[{ ]", text, re.MULTILINE)) | {

@@ -154,6 +154,7 @@ WORDS: dict[str, list[str]] = {
     "stop": ["main"],
     "backoff": [],
     "begin": ["main"],
+    "begun": ["fastapi-worker-aaa1@1-1.service"],
     "metrics": [],
     "traffic": [],
     "execute": ["aaa1"],

@@ -81,7 +81,11 @@ def render(template: str, kind: str, systemd: int, values: dict[str, Any]) -> st
     defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
     return jinja.get_template(f"release/systemd/{template}").render(
         **defaults
-        | {"gunicorn_fastapi_app_module": "main:app", "__gunicorn_fastapi_credential_names": []}
+        | {
+            "gunicorn_fastapi_app_module": "main:app",
+            "__gunicorn_fastapi_credential_names": [],
+            "__gunicorn_fastapi_domains": [],
+        }
         | values
         | {
             "kind": KINDS[kind],
@@ -139,7 +143,7 @@ def test_nothing_of_the_operator_s_variables_reaches_what_runs_with_all_rights(k
     assert not re.search("^EnvironmentFile=", text, re.MULTILINE)
     assert "x.so" not in text
     privileged = re.findall(r"^Exec\w+=[-@:!]*\+(\S+)", text, re.MULTILINE)
-    told = KINDS[kind]["private"] or "timer" in KINDS[kind]
+    told = KINDS[kind]["private"] or {"timer", "process"} & set(KINDS[kind])
     assert set(privileged) == ({"/usr/local/sbin/fastapictl"} if told else set())
 
 
@@ -160,6 +164,20 @@ def test_the_metrics_have_no_more_than_an_application_without_a_network() -> Non
         alone = render("service.j2", "preflight", 257, {"gunicorn_fastapi_egress": []})
         assert keys(text) ^ keys(alone) == {"PrivateNetwork=no", "PrivatePIDs=yes"}
         assert not re.search(r"^Exec\w+=[-@:!]*\+|^(User|SupplementaryGroups|ReadWritePaths)=", text, re.MULTILINE)
+
+
+def test_the_metrics_reach_the_edge_where_it_has_certificates_and_nothing_else() -> None:
+    def network(**values: object) -> set[str]:
+        text = render("metrics.service.j2", "main", 257, values)
+        keys = "IPAddressAllow|IPAddressDeny|PrivateNetwork|RestrictAddressFamilies"
+        return set(re.findall(rf"^(?:{keys})=.*", text, re.MULTILINE))
+
+    closed = network()
+    assert network(__gunicorn_fastapi_domains=["a.test"], gunicorn_fastapi_tls="off") == closed
+    assert network(__gunicorn_fastapi_domains=["a.test"]) == {
+        "IPAddressDeny=any", "IPAddressAllow=127.0.0.1", "PrivateNetwork=no",
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)

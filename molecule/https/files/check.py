@@ -66,6 +66,15 @@ def certificates_were_there_before_any_client() -> None:
         pass
 
 
+def metrics_say_when_a_certificate_ends() -> None:
+    said = run("curl", "--silent", "--max-time=20", "http://127.0.0.1:9464/metrics")
+    series = r'^gunicorn_fastapi_certificate_expiry_timestamp_seconds\{domain="shop.test"\} (\d+)$'
+    command = ["openssl", "x509", "-noout", "-enddate"]
+    ends = subprocess.run(command, input=certificate("shop.test"), capture_output=True, text=True, check=True).stdout
+    seconds = ssl.cert_time_to_seconds(ends.strip().removeprefix("notAfter="))
+    expect(re.findall(series, said, re.MULTILINE) == [str(seconds)], f"the certificate to end at {seconds}", said)
+
+
 def versions_of_http() -> None:
     expect(status("--http1.1") == "200 1.1", "HTTP/1.1")
     expect(status("--http2") == "200 2", "HTTP/2")
@@ -387,6 +396,7 @@ def the_last_one_takes_the_edge_away() -> None:
 def main() -> None:
     for check in (
         certificates_were_there_before_any_client,
+        metrics_say_when_a_certificate_ends,
         versions_of_http,
         a_websocket_outlives_the_times_of_kept_connections,
         a_stream_comes_line_by_line_and_a_handover_leaves_it_its_time,

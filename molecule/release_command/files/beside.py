@@ -147,6 +147,23 @@ def check_units() -> None:
     until("they are up", lambda: [unit for _, unit in up("worker") + up("bot")] == units)
 
 
+def measured(name: str) -> float:
+    """A number of the metrics about the workers."""
+    return float(re.findall(rf'^gunicorn_fastapi_{name}{{process="worker"}} (\S+)$', ctl("metrics"), re.MULTILINE)[0])
+
+
+def check_metrics() -> None:
+    """One that is killed is missed, started again, and counted."""
+    before = measured("process_restarts_total")
+    number = measured("processes_wanted")
+    assert measured("processes") == number
+    subprocess.run(["systemctl", "kill", "--signal=KILL", up("worker")[0][1]], check=True)
+    until("it is started again", lambda: measured("process_restarts_total") == before + 1)
+    until("it is up", lambda: measured("processes") == number)
+    command = re.search(r'^gunicorn_fastapi_release_command_success{release="\w+"} 1$', ctl("metrics"), re.MULTILINE)
+    assert command, ctl("metrics")
+
+
 def check_scale() -> None:
     """Another number until the next deploy; what is down is started by the next run, and else that changes nothing."""
     assert "until the next deploy" in ctl("scale", "worker=3")
@@ -165,7 +182,7 @@ def check_scale() -> None:
 
 def main() -> None:
     """All of it, with its time."""
-    for check in [check_queue, check_alone, check_broken, check_units, check_scale]:
+    for check in [check_queue, check_alone, check_broken, check_units, check_metrics, check_scale]:
         begin = time.monotonic()
         check()
         print(f"{check.__name__[6:]}: {time.monotonic() - begin:.1f} s", flush=True)

@@ -39,6 +39,8 @@ class App:
         self.history = self.root / "history.jsonl"
         self.released = self.root / "released.jsonl"
         """Which release commands were run, and what came of them."""
+        self.came = self.root / "released.json"
+        """What came of the last one, for all to read."""
         self.runs = self.root / "runs.jsonl"
         """What operators have run in releases."""
         self.scale = self.root / "scale.json"

@@ -27,6 +27,9 @@ AUTHORITY = 3650
 PEM_MAX = 256 * 1024
 CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
+EDGE = ("127.0.0.1", 443)
+"""Where the edge is asked on its own host."""
+
 CADDY = Path("var/lib/caddy/.local/share/caddy/certificates")
 """Where Caddy keeps what it was issued."""
 
@@ -53,7 +56,7 @@ def check(pair: str, domains: Sequence[str]) -> str:
 
 
 def facts(pem: str) -> dict[str, Any]:
-    """Who has issued a certificate, and how many days it has left. Empty for what is none."""
+    """Who has issued a certificate, how many days it has left, and when it ends. Empty for what is none."""
     told = run("openssl", "x509", "-noout", "-issuer", "-enddate", "-nameopt", "multiline", stdin=pem, check=False)
     fields = dict(line.strip().replace(" = ", "=", 1).split("=", 1) for line in told.splitlines() if "=" in line)
     try:
@@ -61,7 +64,8 @@ def facts(pem: str) -> dict[str, Any]:
     except (KeyError, ValueError):
         return {}
     names = [value.strip() for key, value in fields.items() if key.strip() in ("commonName", "organizationName")]
-    return {"issuer": " ".join(names) or "unknown", "days": (end - datetime.datetime.now(datetime.UTC)).days}
+    days = (end - datetime.datetime.now(datetime.UTC)).days
+    return {"issuer": " ".join(names) or "unknown", "days": days, "ends": end.timestamp()}
 
 
 def in_use(base: Path, application: Path, tls: str, domain: str) -> dict[str, Any]:
@@ -102,15 +106,21 @@ def internal(authority: Path, domains: Sequence[str]) -> str:
         return (made / "pem").read_text() + root.read_text() + (made / "key").read_text()
 
 
-def ask(domain: str, seconds: float) -> str:
-    """Have the edge get a domain's certificate, by a handshake as a client's. Why it has none; empty when it has."""
+def served(domain: str, seconds: float) -> str:
+    """The certificate (PEM) of a domain, by a handshake with the edge as a client's. Raises OSError or ValueError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # who has signed it is not asked here
+    with socket.create_connection(EDGE, timeout=seconds) as plain:
+        plain.settimeout(seconds)
+        with context.wrap_socket(plain, server_hostname=domain.replace("*", "any", 1)) as connection:
+            return ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True) or b"")
+
+
+def ask(domain: str, seconds: float) -> str:
+    """Have the edge get a domain's certificate. Why it has none; empty when it has."""
     try:
-        with socket.create_connection(("127.0.0.1", 443), timeout=seconds) as plain:
-            plain.settimeout(seconds)
-            with context.wrap_socket(plain, server_hostname=domain.replace("*", "any", 1)):
-                return ""
+        served(domain, seconds)
+        return ""
     except TimeoutError:
         return f"none within {seconds:g} s"
     except (OSError, ValueError) as error:

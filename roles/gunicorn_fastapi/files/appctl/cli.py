@@ -67,6 +67,7 @@ COMMANDS = {
     "timed": Command("timing", "command_timed", "add_timed", hidden=True),
     "stop": Command("stop", "command_stop", "add_stop", hidden=True),
     "begin": Command("totals", "command_begin", "add_begin", hidden=True),
+    "begun": Command("totals", "command_begun", "add_begun", hidden=True),
     "backoff": Command("backoff", "command_backoff", hidden=True),
     "execute": Command("background", "command_execute", "add_execute", hidden=True),
     "watch": Command("handback", "command_watch", "add_watch", hidden=True),

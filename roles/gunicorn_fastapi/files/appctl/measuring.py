@@ -3,10 +3,26 @@
 import re
 from pathlib import Path
 
-from appctl import addresses, answering, backoff, limits, opening, releases, systemd, table, timers, totals
+from appctl import (
+    addresses,
+    answering,
+    backoff,
+    expiring,
+    limits,
+    opening,
+    origin,
+    processes,
+    released,
+    releases,
+    systemd,
+    table,
+    timers,
+    totals,
+)
 from appctl.app import App
 from appctl.disk import read_bounded
 from appctl.exposition import COUNTER, GAUGE, HISTOGRAM, INFO, SUMMARY, Family, Sample, histogram
+from appctl.process import CtlError
 
 PREFIX = "gunicorn_fastapi"
 NETWORK = Path("/proc/self/net")
@@ -15,7 +31,10 @@ NETWORK = Path("/proc/self/net")
 def families(app: App) -> list[Family]:
     """All of it. What cannot be found out just now is left out."""
     counted = totals.look(app)
-    return [*release(app), *requests(counted), *workers(counted), *queue(app), *jobs(app), *group(app)]
+    return [
+        *release(app), *requests(counted), *workers(counted), *queue(app), *beside(app, counted), *jobs(app),
+        *certificates(app), *group(app),
+    ]  # fmt: skip
 
 
 def family(name: str, kind: str, text: str, *samples: Sample) -> Family:
@@ -29,13 +48,21 @@ def release(app: App) -> list[Family]:
         active, since = releases.current(app), app.unit.stat().st_mtime
     except OSError:
         return []
+    commit = origin.of(app, active).get("commit")
+    labels = {"application": app.name, "release": active} | ({"commit": str(commit)} if commit else {})
+    ran = released.came(app)
+    command = {"release": ran["release"]} if ran else {}
     return [
-        family("release", INFO, "The active release.", Sample({"application": app.name, "release": active}, 1)),
+        family("release", INFO, "The active release.", Sample(labels, 1)),
         family("last_deploy_timestamp_seconds", GAUGE, "When the active release became that.", Sample({}, since)),
         family(
             "start_failures", GAUGE, "Starts of the service that have failed in a row.",
             Sample({}, backoff.failed_before(app).get("failures", 0)),
         ),
+        family("release_command_success", GAUGE, "Whether the last release command that has ended did its work.",
+               *([Sample(command, ran["outcome"] == released.DONE)] if ran else [])),
+        family("release_command_end_timestamp_seconds", GAUGE, "When that was.",
+               *([Sample(command, timers.moment(ran["time"]))] if ran else [])),
     ]  # fmt: skip
 
 
@@ -125,6 +152,37 @@ def queue(app: App) -> list[Family]:
                 if text := wanted.get((host, int(port, 16))):
                     waiting.append(Sample({"address": text}, int(fields[4].rpartition(":")[2], 16)))
     return [family("accept_queue_connections", GAUGE, "Connections that wait for a worker.", *waiting)]
+
+
+def beside(app: App, counted: totals.Counted) -> list[Family]:
+    """The processes beside the server. One is up while anything runs in the control group of its unit."""
+    now = processes.wanted(app)
+    up = [
+        unit
+        for unit in now
+        if limits.counts(systemd.CGROUPS / app.slice / unit.name(app), "cgroup.events").get("populated")
+    ]
+    try:
+        names = {*processes.of(app, releases.current(app)), *(unit.process for unit in now)}
+    except (CtlError, OSError):
+        names = {unit.process for unit in now}
+
+    def of(units: list[processes.Unit]) -> list[Sample]:
+        return [Sample({"process": name}, [unit.process for unit in units].count(name)) for name in sorted(names)]
+
+    again = dict.fromkeys(sorted(names), 0) | counted.record.restarts
+    return [
+        family("processes", GAUGE, "Instances of a process that run.", *of(up)),
+        family("processes_wanted", GAUGE, "Instances that there should be.", *of(now)),
+        family("process_restarts", COUNTER, "Instances that ended by themselves, and were started again.",
+               *(Sample({"process": name}, number) for name, number in again.items())),
+    ]  # fmt: skip
+
+
+def certificates(app: App) -> list[Family]:
+    """When the certificates of its domains end."""
+    found = [Sample({"domain": domain}, end) for domain, end in expiring.ends(app).items()]
+    return [family("certificate_expiry_timestamp_seconds", GAUGE, "When the certificate of a domain ends.", *found)]
 
 
 def jobs(app: App) -> list[Family]:

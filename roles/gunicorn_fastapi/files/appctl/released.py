@@ -1,9 +1,11 @@
 """Which release commands were run, and what came of them: root's own record, which a host keeps for all releases."""
 
+import contextlib
 import datetime
+import json
 from typing import Any
 
-from appctl import history, lock, releases
+from appctl import disk, history, lock, releases
 from appctl.app import RELEASE, App
 from appctl.releases import short
 
@@ -26,10 +28,11 @@ def records(app: App) -> list[dict[str, Any]]:
 
 def note(app: App, release: str, outcome: str, reason: str = "", where: str = "") -> None:
     """Add to the record, and wait until it is on the disk. `where`: another host, which ran it. Raises OSError."""
+    time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     history.append(
         app.released,
         {
-            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "time": time,
             "from": "",
             "to": release,
             "outcome": outcome,
@@ -39,6 +42,18 @@ def note(app: App, release: str, outcome: str, reason: str = "", where: str = ""
             "by": lock.by(),
         },
     )
+    if outcome != BEGUN:
+        with contextlib.suppress(OSError):  # the record has it
+            disk.durable(app.came, json.dumps({"release": release, "outcome": outcome, "time": time}))
+
+
+def came(app: App) -> dict[str, str]:
+    """The last one that has ended: its release, its outcome and when. For who may not read the record; else empty."""
+    try:
+        found = json.loads(disk.read_bounded(app.came, 4096))
+        return {key: str(found[key]) for key in ("release", "outcome", "time")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def done(app: App) -> dict[str, dict[str, Any]]:

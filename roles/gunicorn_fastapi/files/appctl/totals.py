@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from appctl import lock, releases, shares, table
+from appctl import lock, processes, releases, shares, systemd, table
 from appctl.app import CANDIDATE, MAIN, App
 from appctl.disk import durable, read_bounded
 from appctl.process import CtlError, run
@@ -46,6 +46,8 @@ class Record(NamedTuple):
     replaced: dict[str, float]
     """Workers that were replaced, by release."""
     totals: dict[str, table.Totals]
+    restarts: dict[str, int] = {}  # noqa: RUF012 (never changed)
+    """How often systemd has started a process again, by its name."""
 
 
 class Running(NamedTuple):
@@ -87,6 +89,16 @@ def command_begin(app: App, arguments: argparse.Namespace) -> None:
             group = grp.getgrnam(app.name).gr_gid
             begin(app, name, group)
             shares.make(app.shares, group)
+
+
+def command_begun(app: App, arguments: argparse.Namespace) -> None:
+    """Count it when systemd starts a process again by itself. Its unit asks this before each start."""
+    unit = processes.parse(app, arguments.unit)
+    if unit and systemd.number(systemd.show(arguments.unit, "NRestarts")["NRestarts"]):
+        with alone(app):
+            record = record_of(app)
+            restarts = record.restarts | {unit.process: record.restarts.get(unit.process, 0) + 1}
+            durable(app.totals, json.dumps(record._replace(restarts=restarts)._asdict()))
 
 
 @contextlib.contextmanager
@@ -198,6 +210,10 @@ def look(app: App) -> Counted:
         if record_of(app) == record:
             break
     return Counted(record, running)
+
+
+def add_begun(command: argparse.ArgumentParser) -> None:
+    command.add_argument("unit")
 
 
 def add_begin(command: argparse.ArgumentParser) -> None:

@@ -43,6 +43,7 @@ MADE = (
     "wheelhouse",
     "history.jsonl",
     "released.jsonl",
+    "released.json",
     "runs.jsonl",
     "scale.json",
     "timers",
