@@ -1,16 +1,22 @@
 """Give releases that fail under real requests alone a share of the traffic, and see that each is handed back.
 
-Runs as root on the host, under load that never retries. Prints a line for each of them.
+Runs as root on the host, under load that never retries. Prints a line for each. By hand, good releases in a row,
+with other numbers of workers and of requests a second (of each of the four kinds; 0: as many as are answered):
+
+    python3 canary.py --good 20 --workers 4 --rate 100
 """
 
+import argparse
 import json
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from agree import Counted, agree
 from checks import attempt, expect, run, wait_for
 
+OS_RELEASE = Path("/etc/os-release")
 SHARE = 30
 MIDDLEWARE = """
 
@@ -48,9 +54,9 @@ UNHURRIED = {"slower": 1000}
 """For what is not late itself: the machine of the tests may have no CPU left for the release that is new."""
 
 
-def start() -> None:
-    """Begin to send requests: 30 a second of each of the four kinds."""
-    run("python3", "/opt/test/traffic.py", "start", "--rate=30")
+def start(rate: float = 30) -> None:
+    """Begin to send requests: so many a second of each of the four kinds."""
+    run("python3", "/opt/test/traffic.py", "start", f"--rate={rate}")
 
 
 def stop() -> dict[str, Any]:
@@ -59,12 +65,10 @@ def stop() -> dict[str, Any]:
     return found
 
 
-def handover(name: str, code: str, **judging: Any) -> tuple[int, str]:
+def handover(name: str, code: str, file: str = "app/main.py", **judging: Any) -> tuple[int, str]:
     """Make a release from the one in service, and hand over to it; the status, and what was said."""
     judging = {"bounds": UNHURRIED, **judging}
-    subprocess.run(
-        ["/opt/test/derive.sh", name, "app/main.py"], input=MIDDLEWARE.format(code), text=True, check=True, timeout=60
-    )
+    subprocess.run(["/opt/test/derive.sh", name, file], input=code, text=True, check=True, timeout=60)
     done = subprocess.run(
         ["fastapictl", "handover", name, f"--judging={json.dumps(judging)}"],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=180,
@@ -81,7 +85,7 @@ def handed_back(what: str, code: str, told: str, failing: str = "") -> str:
     """A release joins, is found worse, and leaves; the one in service serves on."""
     before = current(), run("systemctl", "show", "--property=MainPID", "fastapi")
     usual: dict[str, Any] = {"bounds": {}} if told.startswith("slow") else {}
-    status, said = handover("bad", code, share=SHARE, seconds=60, **usual)
+    status, said = handover("bad", MIDDLEWARE.format(code), share=SHARE, seconds=60, **usual)
     # One that crashes all the time may not even join.
     line = next((line for line in said.splitlines() if re.search("handed back after|crashed in a row", line)), "")
     expect(status == 1 and re.search(told, line), f"{what}: to be handed back: {told}", said)
@@ -101,20 +105,21 @@ def only_failed_by_itself(traffic: dict[str, Any], reasons: set[str]) -> str:
     return f"{traffic['answered']} of {traffic['sent']} answered, {traffic['failures']}, {traffic['answers']}"
 
 
-def goes_on() -> str:
-    """A good release gets its share, and takes over."""
-    status, said = handover("900d", "pass", share=SHARE, seconds=8)
+def goes_on(name: str, workers: int, bounds: dict[str, float]) -> str:
+    """A good release gets its share, and takes over. Those that are made from it have as many workers."""
+    content = f"workers = {workers}\n"
+    status, said = handover(name, content, "etc/gunicorn.conf.py", share=SHARE, seconds=8, bounds=bounds)
     line = next((line for line in said.splitlines() if "is no worse than" in line), "")
     expect(status == 0 and line, "to go on", said)
     shares = [float(share) for share in re.findall(r"([0-9.]+)% of [0-9]+ (?:connections|requests)", line)]
     expect(len(shares) == 2 and all(SHARE / 2 < share < SHARE * 1.5 for share in shares), SHARE, line)
-    expect(current() == "900d", "to be active", current())
+    expect(current() == name, "to be active", current())
     return line
 
 
 def goes_back_later() -> str:
     """One that is found worse after the switch is handed back by the host itself, once."""
-    status, said = handover("bad", QUARTER, watch=60)
+    status, said = handover("bad", MIDDLEWARE.format(QUARTER), watch=60)
     expect(status == 0 and "watched for 60 s" in said, "to be watched", said)
     wait_for(lambda: current() == "900d" and not watch(), "it is handed back", lambda: run("fastapictl", "status"))
     last = json.loads(run("fastapictl", "history", "--lines=2", "--json"))
@@ -133,19 +138,39 @@ def watch() -> bool:
 
 def without_traffic() -> str:
     """One that nobody asks is not judged, and does not go on where that was not wanted."""
-    status, said = handover("bad", "pass", share=SHARE, seconds=1, unjudged="stop")
+    status, said = handover("bad", MIDDLEWARE.format("pass"), share=SHARE, seconds=1, unjudged="stop")
     expect(status == 1 and "canary not judged: 0 requests of it" in said, "to be handed back", said)
     return "without traffic it was handed back"
 
 
+def in_a_row(number: int, workers: int, rate: float) -> None:
+    """So many good ones, one after the other, without a false alarm or a lost request."""
+    start(rate)
+    for each in range(number):
+        attempt(goes_on, f"900d{each:02x}", workers, {})
+    attempt(only_failed_by_itself, stop(), set())
+
+
 def main() -> None:
     """One after the other."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--good", type=int, default=0)
+    # Two on one of the systems, four on the other.
+    parser.add_argument("--workers", type=int, default=2 if 'VERSION_ID="12' in OS_RELEASE.read_text() else 4)
+    parser.add_argument("--rate", type=float, default=30)
+    arguments = parser.parse_args()
+    if arguments.good:
+        in_a_row(arguments.good, arguments.workers, arguments.rate)
+        return
+    counted = Counted()
     start()
-    attempt(goes_on)
+    attempt(goes_on, "900d", arguments.workers, UNHURRIED)
     for what, (code, told, *failing) in WORSE.items():
         attempt(handed_back, what, code, told, *failing)
     attempt(goes_back_later)
-    attempt(only_failed_by_itself, stop(), {"status 500"})
+    seen = stop()
+    attempt(only_failed_by_itself, seen, {"status 500"})
+    attempt(agree, counted, seen)
     start()
     attempt(handed_back, "its workers crash", CRASHES, r"failed \(5xx\)|workers crashed")
     # What a worker had when it crashed is lost with it.
