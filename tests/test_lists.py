@@ -117,6 +117,55 @@ pg = ["httptools==0.1"]
         question(top, upgrade=["httptool"])
 
 
+WORKSPACE = """version = 1
+[[package]]
+name = "api"
+source = { virtual = "apps/api" }
+dependencies = [
+    { name = "shared" },
+]
+[[package]]
+name = "shared"
+source = { editable = "libs/shared" }
+dependencies = [{ name = "idna" }, { name = "deep", extra = ["x"],
+  }]
+[[package]]
+name = "deep"
+source = { directory = "libs/deep" }
+[[package]]
+name = "jobs"
+source = { editable = "apps/jobs" }
+[[package]]
+name = "idna"
+source = { registry = "https://pypi.org/simple" }
+"""
+
+
+def test_members_that_the_application_needs_are_sent_to_be_built(top: Path) -> None:
+    for name in ("apps/api", "apps/jobs", "libs/shared", "libs/deep"):
+        write(top, {f"{name}/pyproject.toml": PROJECT, f"{name}/src/x.py": name, f"{name}/dist/old.whl": ""})
+    write(top, {"uv.lock": WORKSPACE, "pyproject.toml": ""})
+    asked = question(top, "apps/api")
+    assert sorted(asked["sources"]) == [  # type: ignore[call-overload]
+        f"libs/{name}/{file}" for name in ("deep", "shared") for file in ("pyproject.toml", "src/x.py")
+    ]
+    assert base64.b64decode(asked["sources"]["libs/shared/src/x.py"]) == b"libs/shared"  # type: ignore[index]
+    words = asked["command"]
+    assert {"--no-emit-project", "--no-editable", "--frozen"} <= set(words)  # type: ignore[call-overload]
+    assert "--no-emit-workspace" not in words  # type: ignore[operator]
+    write(top, {"apps/api/main.py": "x = 1", "apps/jobs/src/x.py": "y"})
+    assert question(top, "apps/api")["key"] == asked["key"]
+    write(top, {"libs/deep/src/x.py": "y = 1"})
+    assert question(top, "apps/api")["key"] != asked["key"]
+
+
+def test_a_package_from_elsewhere_is_refused(top: Path) -> None:
+    write(top, {"uv.lock": WORKSPACE.replace("libs/deep", "../deep"), "apps/api/pyproject.toml": PROJECT})
+    write(top, {"libs/shared/pyproject.toml": PROJECT})
+    with pytest.raises(InputError, match=r"has a package from ../deep, which is no directory below it"):
+        question(top, "apps/api")
+
+
 def test_a_list_without_hashes_is_loosened_for_it(top: Path) -> None:
     text = (
         "uvicorn[standard]==0.20.0 ; python_version > '3'\nsix==1\n-c pins.txt\nuvicorn @ https://example.com/x.whl\n"

@@ -114,6 +114,14 @@ def test_an_application_in_a_package_of_a_package(tmp_path: Path, files: dict[st
         assert wheel_source.application(packed) in ("shop.web.main:app", "shop.web.app.main:app")
 
 
+def test_what_an_older_role_has_kept_of_it_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = wheel(tmp_path)
+    with monkeypatch.context() as older:
+        older.setattr(wheel_source, "application", lambda _: "")
+        assert "entrypoint" not in (found(path).directory / "pyproject.toml").read_text()
+    assert "shop.main:app" in (found(path).directory / "pyproject.toml").read_text()
+
+
 def test_two_applications_are_none(tmp_path: Path) -> None:
     source = found(wheel(tmp_path, **{"admin/__init__.py": "", "admin/main.py": MAIN}))
     with pytest.raises(InputError, match="gunicorn_fastapi_app_module"):

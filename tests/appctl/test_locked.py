@@ -91,6 +91,27 @@ def test_uv_is_asked_in_the_sandbox_of_a_build(host: Host, uv: Uv, monkeypatch: 
     assert not list(host.incoming.iterdir())
 
 
+def test_a_package_of_the_project_is_built_of_what_was_sent(
+    host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = '[[packages]]\nname = "lib"\ndirectory = {path = "../lib"}\n'
+    uv.answers = [(0, "./lib\n", ""), (0, lock, "")]
+    made: list[Any] = []
+
+    def build(*words: Any) -> tuple[str, str, list[str]]:
+        made.extend(words[-2:])
+        return "lib-1-py3-none-any.whl", "22", ["eA=="]
+
+    monkeypatch.setattr(wheels, "build", build)
+    request = {"sources": {"lib/x.py": "eCA9IDE="}, "directory": "api", "command": ["export"], "resolves": False}
+    answer = ask(host, monkeypatch, "lock", {**REQUEST, **request})
+    assert answer["lines"] == ["./wheels/lib-1-py3-none-any.whl --hash=sha256:22"]
+    assert answer["wheels"] == {"lib-1-py3-none-any.whl": ["eA=="]}
+    assert made[0].url == f"dir+{host.root}/project/lib"
+    assert made[1][0].endswith(f"/project:{host.root}/project")
+    assert uv.sent["lib/x.py"] == "x = 1"
+
+
 def test_a_lock_that_uv_changes_is_a_copy(host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch) -> None:
     uv.answers = [(0, "six==1\n", ""), (0, "packages = []", "")]
     words = ["export", "--upgrade-package=six", "--format=requirements-txt"]
@@ -210,7 +231,7 @@ sdist = {url = "https://example.org/docopt.tar.gz", hashes = {sha256 = "11"}}
 
 def test_what_has_no_wheel_is_built(host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(*words: Any) -> tuple[str, str, list[str]]:
-        assert words[-1] == wheels.Source("docopt", "0.6.2", "https://example.org/docopt.tar.gz", "11")
+        assert words[-2] == wheels.Source("docopt", "0.6.2", "https://example.org/docopt.tar.gz", "11")
         return "docopt-0.6.2-py3-none-any.whl", "22", ["texts"]
 
     monkeypatch.setattr(wheels, "build", build)
@@ -233,4 +254,4 @@ def test_what_has_no_wheel_is_built(host: Host, uv: Uv, monkeypatch: pytest.Monk
         "pyproject.toml",
         "--format=pylock.toml",
     ]
-    assert "docopt 0.6.2 exists as source only: docopt-0.6.2-py3-none-any.whl was built of it" in talk.said
+    assert "docopt 0.6.2 has no wheel for this host: docopt-0.6.2-py3-none-any.whl was built of its source" in talk.said

@@ -101,7 +101,7 @@ def test_what_is_not_its_wheel_is_refused(
 @pytest.mark.parametrize(
     ("at", "told", "advice"),
     [
-        (1, "cannot be fetched: URLError", "Allow a version of it that has a wheel"),
+        (1, "cannot be fetched: URLError", "gunicorn_fastapi_upgrade: [docopt]"),
         (2, "x.c:1: fatal error: Python.h: No such file or directory", "lacks python3-dev: name"),
         (2, "error: command 'gcc' failed: No such file or directory", "lacks build-essential: name"),
         (1, "https://a/b is a repository, and git is not on this host", "lacks git: name what it needs in"),
@@ -115,28 +115,89 @@ def test_what_a_build_lacks_is_named(
     builds.fails = {at: told}
     with pytest.raises(CtlError) as failure:
         build(host, tmp_path)
-    assert str(failure.value).startswith(f"docopt 0.6.2 exists as source only, and was not built: {told.rstrip('.')}. ")
+    assert str(failure.value).startswith(
+        f"docopt 0.6.2 has no wheel for this host, and was not built: {told.rstrip('.')}. "
+    )
     assert advice in str(failure.value)
     assert len(builds.units) == at
 
 
+def sources(pylock: str) -> list[Source]:
+    return wheels.sources(pylock, Path("/srv/project/apps/api"), Path("/srv/project"), "3.13.5")
+
+
+@pytest.mark.parametrize(
+    ("file", "usable"),
+    [
+        ("a-1-py3-none-any.whl", True),
+        ("a-1-py2.py3-none-any.whl", True),
+        ("a-1-py313-none-any.whl", True),
+        ("a-1-py314-none-any.whl", False),
+        ("a-1-cp313-cp313-manylinux_2_17_x86_64.manylinux2014_x86_64.whl", True),
+        ("a-1-1-cp313-cp313-linux_x86_64.whl", True),
+        ("a-1-cp312-cp312-manylinux_2_17_x86_64.whl", False),
+        ("a-1-cp313-cp313t-manylinux_2_17_x86_64.whl", False),
+        ("a-1-cp39-abi3-manylinux_2_28_x86_64.whl", True),
+        ("a-1-cp314-abi3-manylinux_2_28_x86_64.whl", False),
+        ("a-1-cp313-cp313-manylinux_2_17_aarch64.whl", False),
+        ("a-1-cp313-cp313-musllinux_1_2_x86_64.whl", False),
+        ("a-1-cp313-cp313-macosx_11_0_arm64.whl", False),
+        ("a-1-py3-none-win_amd64.whl", False),
+        ("a.whl", False),
+    ],
+)
+def test_which_wheels_a_host_can_install(file: str, usable: bool) -> None:
+    assert wheels.fits(file, "3.13.5", "x86_64") is usable
+
+
+def test_a_package_without_a_wheel_for_this_python_is_built() -> None:
+    text = """[[packages]]
+name = "markupsafe"
+version = "2.1.5"
+wheels = [{url = "https://a/markupsafe-2.1.5-cp312-cp312-linux_x86_64.whl#x"}, {path = "w/x%2B1-1-py2-none-any.whl"}]
+sdist = {url = "https://a/markupsafe-2.1.5.tar.gz", hashes = {sha256 = "11"}}
+"""
+    assert sources(text) == [Source("markupsafe", "2.1.5", "https://a/markupsafe-2.1.5.tar.gz", "11")]
+
+
+def test_a_package_of_the_workspace_is_built_where_it_lies() -> None:
+    (found,) = sources('[[packages]]\nname = "My.Lib"\ndirectory = {path = "../../libs/my lib"}\n')
+    assert found == Source("my-lib", "", "dir+/srv/project/libs/my lib", "", inside="./libs/my lib")
+
+
+def test_its_source_is_copied(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/pyproject.toml").write_text('[build-system]\nrequires = ["hatchling"]\n')
+    (tmp_path / "here").mkdir()
+    sdist.main(f"dir+{tmp_path}/lib", "", tmp_path / "here", "")
+    assert (tmp_path / "here/source/pyproject.toml").exists()
+    assert (tmp_path / "here/requires.txt").read_text() == "hatchling\n"
+
+
+def test_a_list_has_its_wheel() -> None:
+    lines = ["./libs/lib ; python_version > '3'", "six==1 \\", "    --hash=sha256:11"]
+    built = {"./libs/lib": ("lib-1-py3-none-any.whl", "22")}
+    first = "./wheels/lib-1-py3-none-any.whl ; python_version > '3' --hash=sha256:22"
+    assert wheels.listed(lines, built) == [first, *lines[1:]]
+
+
 def test_only_what_has_no_wheel_is_built() -> None:
-    text = '[[packages]]\nname = "A_b"\nversion = "1"\nwheels = [{}]\n'
+    text = '[[packages]]\nname = "A_b"\nversion = "1"\nwheels = [{name = "a_b-1-py3-none-any.whl"}]\n'
     sourced = '[[packages]]\nname = "Doc.opt"\nversion = "1"\nsdist = {url = "https://a/b", hashes = {sha256 = "11"}}\n'
-    assert wheels.sources(text + sourced) == [Source("doc-opt", "1", "https://a/b", "11")]
-    for elsewhere in ('vcs = {url = "https://a"}', 'directory = {path = "."}', 'sdist = {path = "x.tar.gz"}'):
+    assert sources(text + sourced) == [Source("doc-opt", "1", "https://a/b", "11")]
+    for elsewhere in ('vcs = {url = "https://a"}', 'sdist = {path = "x.tar.gz"}'):
         with pytest.raises(CtlError, match="c has no wheel, and its source comes from neither an index"):
-            wheels.sources(f'[[packages]]\nname = "c"\n{elsewhere}\n')
+            sources(f'[[packages]]\nname = "c"\n{elsewhere}\n')
 
 
 def test_a_commit_of_a_repository_is_built() -> None:
     commit = "c" * 40
     text = f'[[packages]]\nname = "Tiny"\n{{}}vcs = {{{{type = "git", url = "{{}}", commit-id = "{commit}"{{}}}}}}\n'
-    found = wheels.sources(text.format('version = "1.2"\n', "https://a/b.git", ', subdirectory = "lib"'))
+    found = sources(text.format('version = "1.2"\n', "https://a/b.git", ', subdirectory = "lib"'))
     assert found == [Source("tiny", "1.2", "git+https://a/b.git", commit, "lib")]
     for unreachable in ("ssh://git@a/b.git", "file:///srv/b.git"):
         with pytest.raises(CtlError, match=r"nor a repository that this host can reach \(git\+https"):
-            wheels.sources(text.format("", unreachable, ""))
+            sources(text.format("", unreachable, ""))
 
 
 def test_a_version_that_the_lock_does_not_know_is_the_wheel_s(host: Host, builds: Builds, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import newer, pins
+from . import newer, pins, workspace
 from .problem import InputError, visible
 from .server import TESTED, Host
-from .toml import load, rows, table, texts
+from .toml import load, table, texts
 
 LOCKS = ("pylock.toml", "uv.lock", "poetry.lock", "pdm.lock")
 LISTS = ("requirements.txt", "requirements.in")
@@ -32,6 +32,7 @@ EXPORT = (
     "export", "--quiet", "--frozen", "--no-default-groups", "--no-emit-workspace", "--no-header", "--no-annotate",
     "--format=requirements-txt",
 )  # fmt: skip
+OF_A_MEMBER = (*(word for word in EXPORT if word != "--no-emit-workspace"), "--no-emit-project", "--no-editable")
 CONSTRAINTS = ".gunicorn-fastapi-constraints.txt"
 
 
@@ -147,16 +148,20 @@ def question(
     chosen = [f"--extra={extra}" for extra in extras], [f"--group={group}" for group in groups]
     directory, newest = found.path.parent, newer.keys(upgrade)
     if found.kind == "uv":
-        locked = {str(row.get("name")) for row in rows(load(found.path, "Make it again (uv lock).").get("package"))}
-        newer.require_known(newest, locked, found.path)
-        files = projects(directory, newest) | {"uv.lock": text(found.path)}
+        locked = text(found.path)
+        newer.require_known(newest, workspace.packages(locked), found.path)
+        files = projects(directory, newest) | {"uv.lock": locked}
         member = application if (application / PROJECT).is_file() else directory
-        words = [*EXPORT, *chosen[0], *chosen[1]]
+        members = workspace.needed(locked, str(member.relative_to(directory)))
+        words = [*(OF_A_MEMBER if members else EXPORT), *chosen[0], *chosen[1]]
         if newest:  # uv changes the lock for them, and leaves the rest of it
             words = [word for word in words if word != "--frozen"]
             words += [f"--upgrade-package={name}" for name in sorted(newest)]
-        asked = {"directory": str(member.relative_to(directory)), "resolves": bool(newest)}
-        decides: object = text(found.path)
+        asked: dict[str, Any] = {"directory": str(member.relative_to(directory)), "resolves": bool(newest)}
+        decides: object = locked
+        if members:  # what is in them decides, too: their wheels are built of it
+            asked["sources"] = workspace.packed(directory, members)
+            decides = [locked, asked["sources"]]
     else:
         asked = {"directory": ".", "resolves": True}
         files, words, decides = resolved(found, top, extras, groups, newest)

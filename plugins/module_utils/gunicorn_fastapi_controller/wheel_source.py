@@ -44,7 +44,8 @@ def unpacked(wheel: Path, cache: Path) -> tuple[str, str, Path]:
         raise refused(wheel, f"cannot be read: {visible(str(error))}. Build it again (uv build --wheel)") from None
     directory = cache / "wheels"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    tree = directory / digest
+    # Another version of the role may describe the same wheel otherwise.
+    tree = directory / hashlib.sha256(f"{digest} {project}".encode()).hexdigest()
     with locked(directory / "lock"):
         for old in directory.iterdir():
             if old.is_dir() and old != tree and old.stat().st_mtime < time.time() - KEPT:

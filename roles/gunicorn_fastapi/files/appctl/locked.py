@@ -4,6 +4,7 @@ Each is made once, on one host, and kept on all of them: they outlive whoever de
 """
 
 import argparse
+import base64
 import json
 import os
 import re
@@ -51,10 +52,12 @@ class Question:
             self.relock, self.resolves = bool(asked["relock"]), bool(asked["resolves"])
             self.command = [str(word) for word in asked["command"]]
             self.directory = str(asked["directory"])
-            self.files = {str(path): str(text) for path, text in asked["files"].items()}
+            self.files = {str(path): str(text).encode() for path, text in asked["files"].items()}
+            sources = asked.get("sources", {}).items()  # of packages that are built
+            self.files |= {str(path): base64.b64decode(str(text)) for path, text in sources}
             self.python, self.index = str(asked["python"]), [str(word) for word in asked["index"]]
             self.uv = fetch.Uv.asked("lock", asked["uv"]["version"], asked["uv"]["list"])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise CtlError(f"lock: the request on standard input has no {error}") from None
         for path in map(PurePosixPath, (*self.files, self.directory)):
             if path.is_absolute() or ".." in path.parts:
@@ -158,10 +161,10 @@ class Resolver:
 
     def __init__(self, app: App, question: Question, work: Path, python: Interpreter) -> None:
         self.app, self.question, self.work, self.python = app, question, work, python
-        for name, text in question.files.items():
+        for name, content in question.files.items():
             file = work / "project" / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
+            file.write_bytes(content)
         (work / "project" / question.directory).mkdir(parents=True, exist_ok=True)
 
     def resolved(self) -> dict[str, Any]:
@@ -189,12 +192,14 @@ class Resolver:
         if code:
             raise CtlError(err.strip() or f"uv exited with status {code}")
         built, wheels_by_file = {}, {}
-        for source in wheels.sources(out):
+        here = self.app.root / "project"
+        bound = f"BindReadOnlyPaths={self.work}/project:{here}"
+        for source in wheels.sources(out, here / self.question.directory, here, self.python.version):
             file, digest, texts = wheels.build(
-                self.app, self.question.uv, self.question.index, self.work, self.python, source
+                self.app, self.question.uv, self.question.index, self.work, self.python, source, (bound,)
             )
-            talk.out(f"{source.name} {source.version} exists as source only: {file} was built of it")
-            built[source.name] = (file, digest)
+            talk.out(f"{source.name} {source.version} has no wheel for this host: {file} was built of its source")
+            built[source.inside or source.name] = (file, digest)
             wheels_by_file[file] = texts
         return {"lines": wheels.listed(lines, built), "wheels": wheels_by_file}
 

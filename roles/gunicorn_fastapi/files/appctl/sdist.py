@@ -1,7 +1,8 @@
 """Fetches the source of a package, in the sandbox of a build, and executes nothing of it.
 
 ``/usr/bin/python3 -IS sdist.py URL SHA256 DIRECTORY`` makes DIRECTORY/source, and DIRECTORY/requires.txt with what its
-build needs; git+URL COMMIT DIRECTORY INSIDE of a repository, or what is at INSIDE in it. Stands alone.
+build needs; git+URL COMMIT DIRECTORY INSIDE of a repository, or what is at INSIDE in it; dir+PATH "" DIRECTORY of a
+directory of the project. Stands alone.
 """
 
 import base64
@@ -9,6 +10,7 @@ import contextlib
 import hashlib
 import netrc
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -33,7 +35,9 @@ GIT = (
 
 def main(url: str, digest: str, directory: Path, inside: str) -> None:
     """Fetch, verify, and say what the build needs."""
-    if url.startswith("git+"):
+    if url.startswith("dir+"):
+        shutil.copytree(url.removeprefix("dir+"), directory / "source", symlinks=True)
+    elif url.startswith("git+"):
         clone(url.removeprefix("git+"), digest, directory / "unpacked", inside).rename(directory / "source")
     else:
         unpack(url, digest, directory)

@@ -2,10 +2,14 @@
 
 import base64
 import hashlib
+import os
+import platform
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from appctl import disk, fetch, pythons, sandbox, tree
 from appctl.app import App
@@ -56,14 +60,51 @@ class Source(NamedTuple):
     """Of an archive its sha256, of a repository the commit."""
     directory: str = ""
     """Where in it the package is."""
+    inside: str = ""
+    """Of a package of the project's own its directory, as a list names it."""
 
 
-def sources(pylock: str) -> list[Source]:
-    """The packages of a lock that have no wheel. Raises CtlError for what cannot be fetched."""
+def fits(file: str, python: str, machine: str) -> bool:
+    """Whether a wheel can be installed, by its name: for that version of Python, and on Linux with glibc."""
+    words = file.removesuffix(".whl").split("-")
+    if len(words) < 5:
+        return False
+    minor = int(python.split(".")[1])
+    abi = set(words[-2].split("."))
+    for tag in words[-3].split("."):
+        own = re.fullmatch(r"cp3(\d+)", tag)
+        if tag == "py3" or (re.fullmatch(r"py3\d+", tag) and int(tag[3:]) <= minor):
+            known = "none" in abi
+        elif own:
+            known = int(own[1]) == minor and bool(abi & {"none", "abi3", f"cp3{minor}"})
+            known = known or (int(own[1]) <= minor and "abi3" in abi)
+        else:
+            known = False
+        if known:
+            places = words[-1].split(".")
+            return any(p == "any" or re.fullmatch(rf"(many)?linux.*_{re.escape(machine)}", p) for p in places)
+    return False
+
+
+def file_of(wheel: dict[str, object]) -> str:
+    """The name of a wheel's file in a lock."""
+    place = str(wheel.get("name") or wheel.get("url") or wheel.get("path") or "")
+    return unquote(place.partition("#")[0].rpartition("/")[2])
+
+
+def sources(pylock: str, base: Path, project: Path, python: str) -> list[Source]:
+    """The packages of a lock that have no wheel for this version of Python. Raises CtlError for what cannot be fetched.
+
+    `base` is where uv has made the lock, from which its paths are, in the one of the `project`.
+    """
     found = []
     for package in tomllib.loads(pylock).get("packages", []):
         name, version = str(package.get("name", "")), str(package.get("version", ""))
-        if package.get("wheels"):
+        if any(fits(file_of(wheel), python, platform.machine()) for wheel in package.get("wheels", [])):
+            continue
+        if beside := str(package.get("directory", {}).get("path", "")):
+            inside = os.path.relpath(base / beside, project)
+            found.append(Source(normalized(name), version, f"dir+{project / inside}", "", inside=f"./{inside}"))
             continue
         vcs = package.get("vcs", {})
         if re.match("https?://", str(vcs.get("url", ""))) and COMMIT.fullmatch(str(vcs.get("commit-id", ""))):
@@ -83,7 +124,13 @@ def sources(pylock: str) -> list[Source]:
 
 
 def build(
-    app: App, uv: fetch.Uv, index: list[str], work: Path, python: Interpreter, source: Source
+    app: App,
+    uv: fetch.Uv,
+    index: list[str],
+    work: Path,
+    python: Interpreter,
+    source: Source,
+    bound: Sequence[str] = (),
 ) -> tuple[str, str, list[str]]:
     """Build a wheel: the name of its file, its digest, and its content in texts of base64. The lock is the caller's.
 
@@ -115,7 +162,7 @@ def build(
         ),
     ]  # fmt: skip
     for words, offline in ((fetching, False), (building, True)):
-        confined_by = [*fetch.properties(app, work, python, offline), *LIMITS]
+        confined_by = [*fetch.properties(app, work, python, offline), *bound, *LIMITS]
         code, out, err = sandbox.confined(
             fetch.unit(app), ["/bin/sh", "-c", "\n".join(words)], confined_by, "", MOST, (app.cache, fetch.TEMPORARY)
         )
@@ -150,8 +197,11 @@ def _why(source: Source, told: str) -> str:
     if lacking:
         said = f"The build probably lacks {', '.join(lacking)}: name what it needs in gunicorn_fastapi_packages"
     else:
-        said = "Allow a version of it that has a wheel, or put a wheel into gunicorn_fastapi_wheelhouse"
-    return f"{source.name} {source.version} exists as source only, and was not built: {told.rstrip('.')}. {said}"
+        said = (
+            f"Take a version that has a wheel (gunicorn_fastapi_upgrade: [{source.name}]), or put a wheel of it into "
+        )
+        said += "gunicorn_fastapi_wheelhouse"
+    return f"{source.name} {source.version} has no wheel for this host, and was not built: {told.rstrip('.')}. {said}"
 
 
 def listed(lines: list[str], built: dict[str, tuple[str, str]]) -> list[str]:
@@ -160,10 +210,12 @@ def listed(lines: list[str], built: dict[str, tuple[str, str]]) -> list[str]:
     skipping = False
     for line in lines:
         match = re.match(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?(?:==[^\s;\\]+| @ git\+\S+)([^\\]*)", line)
+        match = match or re.match(r"(\./[^\s;\\]+)([^\\]*)", line)  # a package of the workspace
         if match:
-            skipping = normalized(match[1]) in built
+            key = match[1] if match[1].startswith("./") else normalized(match[1])
+            skipping = key in built
             if skipping:
-                file, digest = built[normalized(match[1])]
+                file, digest = built[key]
                 marker = match[2].strip()
                 said.append(f"./wheels/{file}{f' {marker}' if marker else ''} --hash=sha256:{digest}")
         if not (skipping and (match or line.startswith(" "))):
