@@ -69,7 +69,7 @@ metal: venv packages kernels ## power cuts, limits and the boot of a host on a k
 
 .PHONY: cuts
 cuts: venv packages kernels ## cut the power of a host during deploys, N times (HOST=debian12, SEED)
-	@trap 'tools/metal down $(CUT_HOST)' EXIT; \
+	@trap 'for name in $(CUT_HOST){,-{1..4}}; do tools/metal down $$name; done' EXIT; \
 	  molecule/metal/cuts.py $(CUT_HOST) --number $(N) $(if $(SEED),--seed $(SEED))
 
 .PHONY: soak

@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,46 @@ def test_a_boot_that_is_killed_leaves_nothing(checkout: Path, begun: Path, numbe
         assert are_there(begun)
         boot.send_signal(number)
     eventually(lambda: not are_there(begun), "the end of all of it")
+
+
+@pytest.fixture
+def writing(begun: Path) -> Iterator[Path]:
+    """The disk that a kernel writes without end."""
+    program(begun.parent.parent.parent, "linux.uml", "while :; do echo written >>disk.cow; /bin/sleep 0.01; done")
+    (begun / "machine.json").write_text(json.dumps({"name": "one", "address": "127.1.1.1"}))
+    kernel = subprocess.Popen([begun.parent.parent.parent / "bin/linux.uml"], cwd=begun, start_new_session=True)
+    (begun / "kernel").write_text(str(kernel.pid))
+    try:
+        eventually((begun / "disk.cow").exists, "a disk")
+        yield begun / "disk.cow"
+    finally:
+        os.killpg(kernel.pid, signal.SIGKILL)
+        kernel.wait()
+
+
+def test_a_copy_is_what_the_disk_is_at_one_moment(checkout: Path, writing: Path) -> None:
+    """Its kernel writes nothing while it is copied, and goes on then."""
+    slow = 'before=$(/bin/cat "$2"); /bin/sleep 0.3; [ "$before" = "$(/bin/cat "$2")" ] && /bin/cp "$2" "$3"'
+    program(checkout, "cp", slow)
+    assert metal(checkout, "copy", "one", "two") == (0, "")
+    copied = (writing.parent.parent / "two/disk.cow").read_text()
+    assert set(copied.splitlines()) == {"written"}
+    made = json.loads((writing.parent.parent / "two/machine.json").read_text())
+    assert made["name"] == "two"
+    assert made["address"] not in ("", "127.1.1.1")
+    eventually(lambda: len(writing.read_text()) > len(copied), "a kernel that goes on")
+
+
+def test_a_copy_that_fails_leaves_the_machine_as_it_was(checkout: Path, writing: Path) -> None:
+    program(checkout, "cp", "echo no room; exit 1")
+    status, said = metal(checkout, "copy", "one", "two")
+    assert (status, said.partition(" --")[0]) == (1, "tools/metal: cp")
+    before = len(writing.read_text())
+    eventually(lambda: len(writing.read_text()) > before, "a kernel that goes on")
+    assert metal(checkout, "boot", "two") == (
+        1,
+        "tools/metal: two: there is no such machine. Make it: tools/metal up two\n",
+    )
 
 
 def are_there(directory: Path) -> bool:

@@ -1,41 +1,26 @@
-"""An application that keeps what it was told to keep, and takes what it may not have."""
+"""An application that keeps what it was told to keep, and takes what it may not have.
 
-import asyncio
+It is that of the scenarios about releases, too, which counts what it answers (witness.py).
+"""
+
 import os
+import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 from version import VERSION
+from witness import app
 
 KEPT = Path(os.environ["HOME"], "kept")
 TOKEN = Path(os.environ["CREDENTIALS_DIRECTORY"], "token")
 
 
-@asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """A start that can be interrupted."""
-    await asyncio.sleep(0.5)
-    yield
-
-
-app = FastAPI(lifespan=lifespan)
-
-
-@app.get("/")
+@app.get("/version")
 def version() -> dict[str, str]:
     """Which version this is, and of which one its secret is."""
     return {"version": VERSION, "secret": TOKEN.read_text()}
-
-
-@app.get("/healthz")
-async def healthz() -> str:
-    """That it serves."""
-    return "ok"
 
 
 @app.post("/keep")
@@ -85,3 +70,13 @@ def bomb(most: int) -> dict[str, int | str]:
     for process in there:
         process.wait()
     return {"started": len(there), "error": error}
+
+
+@app.post("/connect")
+def connect(host: str, port: int) -> str:
+    """Connect to somebody; what comes of it."""
+    try:
+        socket.create_connection((host, port), 5).close()
+    except OSError as refused:
+        return refused.strerror or str(refused)
+    return "connected"

@@ -1,8 +1,9 @@
 """What must be so on a host that has lost its power during a deploy and has booted.
 
-python3 booted.py VERSION...    those that may serve; none before the first deploy was done
+python3 booted.py VERSION...    those that may serve; "nothing" when nothing may serve either
 
-Prints as JSON what serves, what is incomplete and what was left for the next deploy to repair.
+Prints as JSON what serves, what is incomplete, what was left for the next deploy to repair, and how the clients fared
+that came while it booted (early.py).
 """
 
 import json
@@ -26,9 +27,17 @@ def expect(condition: object, words: str, seen: object = "") -> None:
 def ctl(*arguments: str) -> Any:
     """What the control command answers."""
     done = subprocess.run(
-        ["fastapictl", *arguments, "--json"], capture_output=True, text=True, timeout=300, check=False
+        ["fastapictl", *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
-    expect(done.returncode == 0, f"fastapictl {arguments[0]} to answer", done.stdout + done.stderr)
+    expect(
+        done.returncode == 0,
+        f"fastapictl {arguments[0]} to answer",
+        done.stdout + done.stderr,
+    )
     return json.loads(done.stdout)
 
 
@@ -40,14 +49,18 @@ def get(path: str) -> Any:
 
 def serving(versions: list[str]) -> dict[str, Any]:
     """What serves is a whole release, and all that is said of it is true."""
-    seen = get("/")
+    seen = get("/version")
     expect(seen["version"] in versions, f"one of {versions}", seen)
     expect(seen["secret"] == f"token of {seen['version']}", "its own secret", seen)
     status, listed = ctl("status"), ctl("list")
     release = status["release"]
     named = json.loads((ROOT / "releases" / release / "manifest.json").read_text())["release"]
     served = (ROOT / "releases" / release / "app/version.py").read_text()
-    expect(named == release and repr(seen["version"]).replace("'", '"') in served, "status to name it", (status, seen))
+    expect(
+        named == release and repr(seen["version"]).replace("'", '"') in served,
+        "status to name it",
+        (status, seen),
+    )
     current = [entry for entry in listed if entry["role"] == "current"]
     expect([entry["release"] for entry in current] == [release], "list to name it", listed)
     expect(not current[0].get("incomplete"), "a complete release", current)
@@ -60,19 +73,58 @@ def serving(versions: list[str]) -> dict[str, Any]:
     }
 
 
+def early() -> dict[str, Any]:
+    """What the clients saw that came while the host booted: none was refused, and all were answered."""
+    result = Path("/run/early.json")
+    end = time.monotonic() + 300
+    while not result.exists():
+        expect(time.monotonic() < end, "the last answers of the boot")
+        time.sleep(0.2)
+    seen = json.loads(result.read_text())
+    expect(
+        not seen["trouble"],
+        "neither refusals nor failures in the boot",
+        seen["trouble"],
+    )
+    expect(
+        len(seen["times"]) == seen["asked"],
+        "each client of the boot to be answered",
+        seen,
+    )
+    command = [
+        "systemctl",
+        "show",
+        "--property=ActiveEnterTimestampMonotonic",
+        "--value",
+        "fastapi.service",
+    ]
+    up = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1e6
+    before = sum(begin < up for begin, _ in seen["times"])
+    expect(before, f"clients before the application is up at {up}", seen["times"])
+    return {
+        "clients": seen["asked"],
+        "early": before,
+        "came": round(min(begin for begin, _ in seen["times"]), 1),
+        "answered": round(min(answered for _, answered in seen["times"]), 1),
+    }
+
+
 def main() -> None:
     """Check, and print what was found."""
     empty = [str(path) for path in [UNIT, *UNIT.parent.glob("fastapi*"), ROOT / "history.jsonl"]
              if path.is_file() and not path.stat().st_size]  # fmt: skip
     expect(not empty, "no unit and no history of 0 bytes", empty)
-    begin = time.monotonic()
     found: dict[str, Any] = {"serves": "nothing yet"}
     if UNIT.exists() and Path("/etc/systemd/system/sockets.target.wants/fastapi.socket").is_symlink():
-        found = serving(sys.argv[1:])
+        found = serving(sys.argv[1:]) | early()
     else:
-        expect(not sys.argv[1:], f"a release to serve, of {sys.argv[1:]}", "none is enabled at boot")
+        expect(
+            "nothing" in sys.argv[1:],
+            f"a release to serve, of {sys.argv[1:]}",
+            "none is enabled at boot",
+        )
     left = [path.name for path in ROOT.glob("incoming/*")]
-    print(json.dumps({**found, "left": len(left), "seconds": round(time.monotonic() - begin, 1)}))
+    print(json.dumps({**found, "left": len(left)}))
 
 
 if __name__ == "__main__":

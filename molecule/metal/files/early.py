@@ -1,19 +1,15 @@
 """Clients of a boot: the first ones come as soon as the port is open, and each must be answered.
 
-early.py run     from early.service, ordered after the socket alone
-early.py check   prints what came of it
+early.service runs it, ordered after the socket alone; booted.py reads what came of it.
 """
 
 import http.client
 import json
-import sys
 import threading
 import time
 from pathlib import Path
 
-from checks import attempt, expect, run, wait_for
-
-RESULT = Path("/var/lib/early.json")
+RESULT = Path("/run/early.json")
 CLIENTS = 8
 REQUESTS = 5
 
@@ -26,7 +22,8 @@ def client(times: list[tuple[float, float]], trouble: list[str]) -> None:
             connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=300)
             connection.request("GET", "/healthz")
             answer = connection.getresponse()
-            if answer.read() != b'"ok"':
+            answer.read()
+            if answer.status != 200:
                 trouble.append(f"{answer.status}")
             connection.close()
             times.append((begin, time.clock_gettime(time.CLOCK_MONOTONIC)))
@@ -34,7 +31,7 @@ def client(times: list[tuple[float, float]], trouble: list[str]) -> None:
             trouble.append(f"{type(error).__name__}: {error}")
 
 
-def send() -> None:
+def main() -> None:
     """All clients at once."""
     times: list[tuple[float, float]] = []
     trouble: list[str] = []
@@ -44,29 +41,9 @@ def send() -> None:
     for one in clients:
         one.join()
     building = RESULT.with_suffix(".building")
-    building.write_text(json.dumps({"times": times, "trouble": trouble}))
+    building.write_text(json.dumps({"asked": CLIENTS * REQUESTS, "times": times, "trouble": trouble}))
     building.rename(RESULT)
 
 
-def check() -> str:
-    """None was refused, and the first ones had come before the application was up."""
-    wait_for(RESULT.exists, "the last answers")
-    seen = json.loads(RESULT.read_text())
-    expect(not seen["trouble"], "neither refusals nor failures", seen["trouble"])
-    expect(len(seen["times"]) == CLIENTS * REQUESTS, "each to be answered", len(seen["times"]))
-    shown = run("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "--value", "fastapi.service")
-    up = int(shown) / 1e6
-    early = [begin for begin, _ in seen["times"] if begin < up]
-    expect(len(early) >= CLIENTS, f"{CLIENTS} clients before the application is up at {up}", early)
-    first = min(answered for _, answered in seen["times"])
-    return (
-        f"boot: {len(early)} of {CLIENTS * REQUESTS} clients came before the application was up, none was refused or "
-        f"failed; the first one came {min(early):.1f} s after the kernel's start and was answered at {first:.1f} s"
-    )
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "run":
-        send()
-    else:
-        attempt(check)
+    main()

@@ -35,6 +35,13 @@ def workers() -> set[str]:
     return set(Path(f"/proc/{main}/task/{main}/children").read_text().split())
 
 
+def egress() -> str:
+    """The application reaches its own host, and no other: not even the name server."""
+    here, there = ask("/connect?host=127.0.0.1&port=22", "POST"), ask("/connect?host=10.0.2.3&port=53", "POST")
+    expect((here, there) == ("connected", "Operation not permitted"), "localhost alone", here, there)
+    return "egress: localhost alone; others are refused by BPF"
+
+
 def tasks_max() -> str:
     """A fork bomb ends at its limit; health is answered meanwhile, and status tells it."""
     exploded: list[dict[str, Any]] = []
@@ -45,9 +52,21 @@ def tasks_max() -> str:
         expect(ask("/healthz") == "ok", "health")
         answered += 1
         time.sleep(0.1)
-    expect(exploded[0]["error"] == "Resource temporarily unavailable", "refused forks", exploded)
-    expect(0 < exploded[0]["started"] < TASKS_MAX, f"fewer than {TASKS_MAX} processes", exploded)
-    expect(answered and status()["refused"], "answers meanwhile, and status to tell of what was refused", status())
+    expect(
+        exploded[0]["error"] == "Resource temporarily unavailable",
+        "refused forks",
+        exploded,
+    )
+    expect(
+        0 < exploded[0]["started"] < TASKS_MAX,
+        f"fewer than {TASKS_MAX} processes",
+        exploded,
+    )
+    expect(
+        answered and status()["refused"],
+        "answers meanwhile, and status to tell of what was refused",
+        status(),
+    )
     return f"tasks_max: {exploded[0]['started']} processes, then refused; {answered} answers of health meanwhile"
 
 
@@ -86,7 +105,11 @@ def memory_max() -> str:
     expect(len(gone) == 1, "one worker to be another one", before, workers())
     expect(status()["killed"] == killed + 1, "status to tell of it", status())
     said = run("journalctl", "--quiet", "--unit=fastapi", "--priority=err", "--output=cat")
-    expect("was sent SIGKILL! Perhaps out of memory" in said, "the journal to tell of it", said[-2000:])
+    expect(
+        "was sent SIGKILL! Perhaps out of memory" in said,
+        "the journal to tell of it",
+        said[-2000:],
+    )
     expect(answered, "answers meanwhile")
     return f"memory_max: the leaking worker alone was killed ({ended[0]}); {answered} answers meanwhile"
 
@@ -94,7 +117,7 @@ def memory_max() -> str:
 def main() -> None:
     """All of them."""
     wait_for(lambda: ask("/healthz") == "ok", "the application")
-    for check in (tasks_max, cpu_quota, memory_max):
+    for check in (egress, tasks_max, cpu_quota, memory_max):
         attempt(check)
 
 

@@ -1,6 +1,6 @@
-"""Wait on the host until a deploy is at a step, and say so at once. Whoever reads it cuts the power then.
+"""Wait on the host until a deploy is at one step after the other, and say so at once. Whoever reads it cuts the power.
 
-python3 step.py STEP
+python3 step.py STEP...
 
 Looks at files alone: it takes next to nothing of the one CPU that the deploy has.
 """
@@ -24,7 +24,11 @@ def there() -> set[str]:
 def in_unit() -> str:
     """The release that the unit names."""
     try:
-        found = re.search(r"^WorkingDirectory=/opt/fastapi/releases/([0-9a-f]+)/", UNIT.read_text(), re.MULTILINE)
+        found = re.search(
+            r"^WorkingDirectory=/opt/fastapi/releases/([0-9a-f]+)/",
+            UNIT.read_text(),
+            re.MULTILINE,
+        )
     except FileNotFoundError:
         return ""
     return found.group(1) if found else ""
@@ -61,14 +65,15 @@ STEPS: dict[str, Callable[[], object]] = {
 
 
 def main() -> None:
-    """Wait for the step."""
-    holds = STEPS[sys.argv[1]]
+    """Wait for each of the steps."""
+    print("ready", flush=True)
     end = time.monotonic() + 800
-    while not holds():
-        if time.monotonic() > end:
-            sys.exit(f"{sys.argv[1]} was not seen within 800 s")
-        time.sleep(PAUSE)
-    print("now", flush=True)
+    for step in sys.argv[1:]:
+        while not STEPS[step]():
+            if time.monotonic() > end:
+                sys.exit(f"{step} was not seen within 800 s")
+            time.sleep(PAUSE)
+        print(step, flush=True)
 
 
 if __name__ == "__main__":

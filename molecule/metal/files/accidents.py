@@ -1,0 +1,126 @@
+"""What goes wrong beside a handover, under clients that never retry: none of them notices. Runs on the host.
+
+On a kernel of its own alone: its clock, its disk and its PID 1 are nobody else's. Beside checks.py, traffic.py and
+interrupt.py, which it uses.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from checks import attempt, expect, finished, run
+from interrupt import wait_at
+from traffic import Traffic
+
+RATE = 5
+YEAR = 365 * 86400
+JOURNAL = [f"systemd-journald{unit}" for unit in (".socket", "-dev-log.socket", "-audit.socket", ".service")]
+FULL = Path("/full")
+names = (f"{number:010x}" for number in itertools.count(1))
+
+
+def derived() -> str:
+    """A release like the one that serves, which takes a moment to start."""
+    name = next(names)
+    done = finished("/opt/test/derive.sh", name, "etc/environment", said=f"RELEASE_NAME={name}\nBOOT_SECONDS=1\n")
+    expect(done.returncode == 0, "a release to be made", done.stdout + done.stderr)
+    return name
+
+
+def during(steps: dict[str, Callable[[], object]], *, may_fail: str = "") -> str:
+    """A handover with something at its steps: nobody notices; it succeeds, or fails for the reason that it may have."""
+    target = derived()
+    before = serving()
+    with Traffic(RATE) as load:
+        command = ["fastapictl", "handover", target]
+        handover = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for step, happens in steps.items():
+            wait_at(step)
+            happens()
+        said = handover.communicate(timeout=300)[0]
+    seen = load.seen
+    expect(seen["failed"] == seen["refused"] == 0, "neither failure nor refusal", seen)
+    expect(seen["answered"] == sum(seen["counted"].values()), "what is answered to be counted, once", seen)
+    succeeded = handover.returncode == 0
+    expect(succeeded or (may_fail and may_fail in said), "a handover that succeeds", said)
+    expect(serving() == (target if succeeded else before), "status to be true", serving(), said)
+    return f"{seen['answered']} answered, 0 lost, the handover {'succeeded' if succeeded else 'was refused'}"
+
+
+def serving() -> str:
+    """The release that status names."""
+    return str(json.loads(run("fastapictl", "status", "--json"))["release"])
+
+
+@contextlib.contextmanager
+def true_time() -> Iterator[Callable[[int], None]]:
+    """The clock, which can be set so many seconds from what it should be."""
+    offset = time.time() - time.monotonic()
+
+    def jump(seconds: int) -> None:
+        time.clock_settime(time.CLOCK_REALTIME, time.monotonic() + offset + seconds)
+
+    try:
+        yield jump
+    finally:
+        jump(0)
+
+
+def clock() -> str:
+    """It jumps by a year, forth and then back."""
+    with true_time() as jump:
+        said = during({"preflight": lambda: jump(YEAR), "restart": lambda: jump(-YEAR)})
+    return f"clock a year ahead, then a year behind: {said}"
+
+
+def journald() -> str:
+    """It is away from the start of the candidate on."""
+    try:
+        said = during({"join": lambda: run("systemctl", "stop", *JOURNAL)})
+    finally:
+        run("systemctl", "start", *JOURNAL)
+    return f"journald stopped: {said}"
+
+
+def reexec() -> str:
+    """Systemd is upgraded in each of its steps."""
+    steps = ["preflight", "join", "restart", "leave"]
+    return f"daemon-reexec at {', '.join(steps)}: " + during(
+        dict.fromkeys(steps, lambda: run("systemctl", "daemon-reexec"))
+    )
+
+
+def full_disk() -> str:
+    """The whole disk is full from the start of the candidate on; with room again the next handover does it."""
+
+    def fill() -> None:
+        with FULL.open("wb") as file:
+            disk = os.statvfs("/")
+            left = disk.f_bfree * disk.f_frsize
+            while left > 2**12:
+                try:
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), left)
+                except OSError:
+                    left //= 2
+
+    try:
+        said = during({"join": fill}, may_fail="No space left")
+    finally:
+        FULL.unlink(missing_ok=True)
+    return f"disk full: {said}"
+
+
+def main() -> None:
+    """All of them."""
+    for check in (clock, journald, reexec, full_disk):
+        attempt(check)
+    during({})
+
+
+if __name__ == "__main__":
+    main()
