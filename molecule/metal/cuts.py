@@ -199,12 +199,14 @@ class Machine:
             to_repair(found),
         ] += 1
         self.boots += [found] if found.get("clients") else []
+        if cut.name != self.name:
+            metal("cut", cut.name)
         return found
 
     def repaired(self, name: str) -> None:
         """The next deploy repairs everything, and the one after that changes nothing."""
         changed = self.deployed(name)
-        again = self.deployed(name)
+        again = self.deployed(name) if changed else 0
         if again:
             raise CutError(f"{name}: the deploy after the repair of version {self.version} changed {again} things")
         found = json.loads(on(name, "booted.py", str(self.version)))
@@ -231,6 +233,7 @@ class Machine:
             if name != stays:
                 metal("down", name)
         if stays:
+            metal("boot", stays)
             self.repaired(stays)
             metal("down", stays)
         self.repaired(self.name)

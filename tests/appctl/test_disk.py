@@ -1,5 +1,6 @@
 """Files on the host's disk."""
 
+import errno
 import os
 import socket
 import tracemalloc
@@ -120,6 +121,31 @@ def test_a_replacement_that_stays_leaves_nothing_beside_it(tmp_path: Path) -> No
         replacement.put_in_place()
     assert path.read_text() == "new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["fastapi.service"]
+
+
+def test_a_link_is_put_in_place_and_back(tmp_path: Path) -> None:
+    link = tmp_path / "current"
+    link.symlink_to("releases/old")
+    with disk.staged_link(link, "releases/new") as replacement:
+        assert str(link.readlink()) == "releases/old"
+        replacement.put_in_place()
+        assert str(link.readlink()) == "releases/new"
+        replacement.put_back()
+        assert str(link.readlink()) == "releases/old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["current"]
+
+
+def test_a_link_for_which_there_is_no_room_is_named_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: str, path: Path, *__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "releases/new", None, str(path))
+
+    monkeypatch.setattr(os, "symlink", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        disk.swap_link(tmp_path / "current", "releases/new")
+    assert disk.told(raised.value).startswith(f"{tmp_path}/current: No space left on device. Free disk space")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_for_which_there_is_no_room_is_noticed_before_anything_changes(tmp_path: Path) -> None:

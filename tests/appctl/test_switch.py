@@ -6,12 +6,26 @@ import re
 from typing import Any
 
 import pytest
-from appctl import bounded, disk, handover, health, instance, releases
+from appctl import bounded, disk, handover, health, instance, releases, static
 from appctl.disk import Replacement
 from appctl.process import CtlError
 from ctl_host import Host
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+class Kept:
+    """The addresses stay as they are."""
+
+    def write(self) -> list[str]:
+        return []
+
+    def undo(self) -> list[str]:
+        return []
+
+    def finish(self) -> None: ...
+
+    def undone(self) -> None: ...
 
 
 class Change:
@@ -43,21 +57,78 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
+def staged(host: Host, release: str) -> tuple[Replacement, Replacement]:
+    """The unit and the link of a release, beside those that are there."""
+    text = f"WorkingDirectory={host.releases}/{release}/app\n"
+    unit = Replacement(host.unit, lambda new: disk.durable(new, text))
+    return unit, Replacement(host.link, lambda new: new.symlink_to(f"releases/{release}"))
+
+
+@pytest.mark.usefixtures("asked")
+def test_what_switches_takes_no_room(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fills while the service restarts would otherwise have a new release serve that the link denies."""
+    host.serves("bbb3")
+    replacement, link = staged(host, "ccc4")
+
+    opened = os.open
+
+    def full(*words: Any, **more: Any) -> Any:
+        if words[1:] and isinstance(words[1], int) and not words[1] & os.O_CREAT:
+            return opened(*words, **more)
+        raise FULL
+
+    for name in ("open", "link", "symlink", "mkdir"):
+        monkeypatch.setattr(os, name, full)
+    handover.switch(host, "ccc4", replacement, link, Kept())  # type: ignore[arg-type]
+    assert releases.current(host) == "ccc4"
+    assert releases.is_pointed(host)
+
+
+def test_a_link_that_cannot_be_put_in_place_leaves_the_former_release_in_service(
+    host: Host, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.serves("bbb3")
+    releases.point(host)
+    replacement, link = staged(host, "ccc4")
+    monkeypatch.setattr(link, "put_in_place", lambda: disk.durable(host.root / "no/such", ""))
+    with pytest.raises(CtlError, match=r"failed on it and serves bbb3 again: .*No such file"):
+        handover.switch(host, "ccc4", replacement, link, Kept())  # type: ignore[arg-type]
+    assert releases.current(host) == "bbb3"
+    assert releases.is_pointed(host)
+    assert asked == ["daemon-reload", "restart fastapi.service fastapi-probe.socket"] * 2
+
+
+@pytest.mark.usefixtures("asked")
+def test_static_files_that_find_no_room_are_told_by_a_release_that_serves(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: Host) -> None:
+        raise FULL
+
+    host.serves("bbb3")
+    monkeypatch.setattr(static, "point", full)
+    replacement, link = staged(host, "ccc4")
+    handover.switch(host, "ccc4", replacement, link, Kept())  # type: ignore[arg-type]
+    assert releases.is_pointed(host)
+    told = "serves, and the next handover puts its static files in order: No space left on device"
+    assert told in "".join(capsys.readouterr())
+
+
 def test_a_full_disk_leaves_the_former_release_in_service(host: Host, asked: list[str]) -> None:
     host.serves("bbb3")
     before = host.unit.read_text()
-    replacement = Replacement(host.unit, f"WorkingDirectory={host.releases}/ccc4/app\n")
+    replacement, link = staged(host, "ccc4")
     said = r"(.|\n)*No space left(.|\n)*Its previous addresses could not be restored: (.|\n)*No space left"
     with pytest.raises(CtlError, match=rf"failed on it and serves bbb3 again: {said}"):
-        handover.switch(host, "ccc4", replacement, Change())  # type: ignore[arg-type]
+        handover.switch(host, "ccc4", replacement, link, Change())  # type: ignore[arg-type]
     assert host.unit.read_text() == before
     assert asked == ["daemon-reload", "restart fastapi.service fastapi-probe.socket"]
 
 
 def test_a_first_release_leaves_nothing_though_it_does_not_stop(host: Host, asked: list[str]) -> None:
-    replacement = Replacement(host.unit, f"WorkingDirectory={host.releases}/ccc4/app\n")
+    replacement, link = staged(host, "ccc4")
     with pytest.raises(CtlError, match="No space left"):
-        handover.switch(host, "ccc4", replacement, Change())  # type: ignore[arg-type]
+        handover.switch(host, "ccc4", replacement, link, Change())  # type: ignore[arg-type]
     assert not host.unit.exists()
     assert asked == ["stop fastapi.service fastapi.socket", "daemon-reload"]
 

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from appctl.process import CtlError
@@ -125,49 +125,62 @@ def read_bounded(path: Path, most: int) -> bytes:
 
 def swap_link(link: Path, target: str) -> None:
     """Have a link name another target, at once, and on the disk."""
-    building = link.with_name(f".{link.name}.building")
-    building.unlink(missing_ok=True)
-    building.symlink_to(target)
-    building.replace(link)
-    sync_directory(link.parent)
+    with staged_link(link, target) as replacement:
+        replacement.put_in_place()
 
 
 class Replacement:
-    """New content for a file that lies beside it, so that to put it in place, or back, takes no room on the disk."""
+    """What takes the place of a file or a link and lies beside it, so that neither that nor the way back takes room."""
 
-    def __init__(self, path: Path, text: str) -> None:
+    def __init__(self, path: Path, make: Callable[[Path], None]) -> None:
         self._path = path
         self._new = path.with_name(f".{path.name}.building")
         self._old = path.with_name(f".{path.name}.former")
         self.discard()
-        durable(self._new, text)
+        try:
+            make(self._new)
+            if os.path.lexists(path):
+                os.link(path, self._old, follow_symlinks=False)
+        except OSError as error:
+            self.discard()
+            error.filename = str(path)
+            raise
 
     def put_in_place(self) -> None:
-        """Replace the file at once; a power loss leaves the old or the new one."""
-        if self._path.exists():
-            os.link(self._path, self._old)
+        """Replace it at once; a power loss leaves the old or the new one."""
         self._new.replace(self._path)
         sync_directory(self._path.parent)
 
     def put_back(self) -> None:
-        """Have the old file back, or none where there was none. Does nothing when it was not replaced."""
-        if self._old.exists():
+        """Have the old one back, or none where there was none. Does nothing when it was not replaced."""
+        if os.path.lexists(self._new):
+            return
+        if os.path.lexists(self._old):
             self._old.replace(self._path)
-        elif not self._new.exists():
+        else:
             self._path.unlink(missing_ok=True)
         sync_directory(self._path.parent)
 
     def discard(self) -> None:
-        """Remove what lies beside the file."""
+        """Remove what lies beside it."""
         self._new.unlink(missing_ok=True)
         self._old.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def staged(path: Path, text: str) -> Iterator[Replacement]:
-    """A replacement for a file, for as long as the block lasts. Raises OSError where there is no room for it."""
-    replacement = Replacement(path, text)
+def _discarded(replacement: Replacement) -> Iterator[Replacement]:
+    """A replacement for as long as the block lasts."""
     try:
         yield replacement
     finally:
         replacement.discard()
+
+
+def staged(path: Path, text: str) -> contextlib.AbstractContextManager[Replacement]:
+    """A replacement for a file, for as long as the block lasts. Raises OSError where there is no room for it."""
+    return _discarded(Replacement(path, lambda new: durable(new, text)))
+
+
+def staged_link(link: Path, target: str) -> contextlib.AbstractContextManager[Replacement]:
+    """The same for a link."""
+    return _discarded(Replacement(link, lambda new: new.symlink_to(target)))

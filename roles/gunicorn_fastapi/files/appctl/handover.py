@@ -117,11 +117,16 @@ def serving(app: App) -> str:
 
 
 def switch(
-    app: App, release: str, replacement: Replacement, change: Change, beside: Callable[[], None] = lambda: None
+    app: App,
+    release: str,
+    replacement: Replacement,
+    link: Replacement,
+    change: Change,
+    beside: Callable[[], None] = lambda: None,
 ) -> str:
-    """Put the release's unit and the addresses in place and restart on them. Whatever fails, the old ones come back.
+    """Put the release's unit, the addresses and the link in place and restart. Whatever fails, the old ones come back.
 
-    `beside` is what switches with it, and takes back what it has done when it fails.
+    `beside` is what switches with it; whoever gave it takes back what it has done.
     """
     try:
         replacement.put_in_place()
@@ -130,8 +135,10 @@ def switch(
         took = start(app.service, "restart", *opened)
         change.finish()
         beside()
+        link.put_in_place()
     except BaseException as failure:
         replacement.put_back()
+        link.put_back()
         first = not app.unit.exists()
         if first:
             with contextlib.suppress(CtlError):  # what it is put back from has been told
@@ -154,8 +161,13 @@ def switch(
                 f"{told}: {words}\nand does not start on {short(releases.current(app))} either: {second}"
             ) from failure
         raise CtlError(f"{told} on it and serves {short(releases.current(app))} again: {words}") from failure
-    releases.point(app)
-    static.point(app)
+    try:
+        static.point(app)
+    except (CtlError, OSError) as failure:
+        why = disk.told(failure) if isinstance(failure, OSError) else str(failure)
+        talk.say(
+            app, f"{app.name} serves, and the next handover puts its static files in order: {why}", release, error=True
+        )
     return took
 
 
@@ -184,6 +196,7 @@ def execute(
         try_to_write(app.root)  # the history, and the link
         with (
             staged(app.unit, unit_text(app, release, app.service)) as replacement,
+            releases.pointed(app, release) as link,
             contextlib.ExitStack() as around,
         ):
             change = Change(app, wanted)
@@ -212,13 +225,13 @@ def execute(
                         if trial:
                             trial.compare(release, before)
                             shares.end(app.shares)
-                        took = switch(app, release, replacement, change, generation.switch)
+                        took = switch(app, release, replacement, link, change, generation.switch)
                         talk.say(app, f"release {short(release)}: {app.service} restarted on it in {took}", release)
                         beside = counting.answers(app, CANDIDATE)
                 else:
                     if judging.share and other:
                         canary.not_judged(app, release, judging)
-                    took = switch(app, release, replacement, change, generation.switch)
+                    took = switch(app, release, replacement, link, change, generation.switch)
                     talk.say(app, f"release {short(release)}: {app.service} started in {took}", release)
         outcome = "done"
     except BaseException as failure:

@@ -147,6 +147,12 @@ def is_pointed(app: App) -> bool:
     return app.link.is_symlink() and app.link.readlink().name == current(app)
 
 
+def pointed(app: App, release: str) -> contextlib.AbstractContextManager[disk.Replacement]:
+    """The link `current` as it names a release, before it does."""
+    return disk.staged_link(app.link, f"releases/{release}")
+
+
 def point(app: App) -> None:
     """Have the link `current` name the release that the unit names."""
-    disk.swap_link(app.link, f"releases/{current(app)}")
+    with pointed(app, current(app)) as link:
+        link.put_in_place()
