@@ -181,7 +181,10 @@ class Soak:
             said = handover.communicate(timeout=120)[0]
         finally:
             run("mount", f"--options=remount,{what}={room[what]}", str(ROOT))
-        expect(handover.returncode == 0 or "No space left" in said, f"why there is none of {what} at {step}", said)
+        succeeded = handover.returncode == 0
+        expect(succeeded or "No space left" in said, f"why there is none of {what} at {step}", said)
+        serves = json.loads(run("fastapictl", "status", "--json"))["release"]
+        expect(serves == (target if succeeded else self.current), f"what is said at {step} to be true", serves, said)
         self.handover(target)
 
     def full_disk(self) -> None:
