@@ -4,7 +4,7 @@ import argparse
 import os
 
 import pytest
-from appctl import counting, exchange, handover, limits, releases, status, systemd, talk
+from appctl import counting, exchange, handover, history, limits, releases, status, systemd, talk
 from appctl.counting import Asked, Requests
 from appctl.process import CtlError
 from ctl_host import Host
@@ -97,6 +97,20 @@ def test_a_release_that_could_not_start_again_is_told(host: Host, monkeypatch: p
     assert told == [f"  release   incomplete, it could not start again: {why}. Deploy it again"] * bool(why)
 
 
+def test_a_handover_that_the_history_does_not_have_is_not_over(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The power went after the link and before the line: the next deploy has something to do."""
+    host.was("", "aaa1")
+    host.serves("bbb3")
+    releases.point(host)
+    monkeypatch.setattr(releases, "running", lambda *_: "bbb3")
+    monkeypatch.setattr(systemd, "show", lambda *names: dict.fromkeys(names, "") | {"ActiveState": "active"})
+    assert not handover.is_settled(host, "bbb3")
+    handover.settle(host)
+    assert handover.is_settled(host, "bbb3")
+    line = history.read(host.history)[0][-1]
+    assert (line["from"], line["to"], line["reason"]) == ("aaa1", "bbb3", "after an interruption")
+
+
 @pytest.mark.parametrize(
     ("state", "settled", "said"),
     [
@@ -110,6 +124,7 @@ def test_an_application_that_says_it_stops_is_not_in_service(
 ) -> None:
     """STOPPING=1 or WATCHDOG=trigger, after which it goes on; but RELOADING=1 changes nothing."""
     host.serves("bbb3")
+    host.was("aaa1", "bbb3")
     releases.point(host)
     monkeypatch.setattr(releases, "running", lambda *_: "bbb3")
     monkeypatch.setattr(systemd, "show", lambda *names: dict.fromkeys(names, "") | {"ActiveState": state})

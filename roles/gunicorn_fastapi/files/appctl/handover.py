@@ -335,6 +335,7 @@ def is_settled(app: App, release: str) -> bool:
         serves
         and systemd.serves(app.service)
         and releases.is_pointed(app)
+        and active_by_history(app) == release
         and not left(app)
         and interrupted(app) is None
         and processes.is_settled(app)
