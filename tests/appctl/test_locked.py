@@ -221,7 +221,7 @@ PYLOCK = """
 [[packages]]
 name = "six"
 version = "1"
-wheels = [{hashes = {sha256 = "00"}}]
+wheels = [{name = "six-1-py3-none-any.whl"}]
 [[packages]]
 name = "docopt"
 version = "0.6.2"

@@ -99,6 +99,7 @@ def test_the_end_of_a_detached_one_is_noted_by_its_unit(host: Host, states: dict
         ("success", "1", "0", Ending(0, "done")),
         ("exit-code", "1", "3", Ending(3, "exit status 3")),
         ("exit-code", "1", "130", Ending(130, "killed by signal 2")),
+        ("exit-code", "1", "255", Ending(255, "exit status 255")),
         ("signal", "2", "9", Ending(137, "killed by signal 9")),
         ("core-dump", "3", "11", Ending(139, "killed by signal 11")),
         ("timeout", "1", "143", Ending(124, "timed out")),

@@ -1,5 +1,6 @@
 """How the program of a unit that does not serve has ended, as systemd saw it."""
 
+import signal
 import time
 from typing import NamedTuple
 
@@ -33,9 +34,9 @@ def of(unit: str) -> Ending:
         return Ending(TIMED_OUT, "timed out")
     if found["ExecMainCode"] != "1":  # CLD_EXITED
         status += 128
-    if status > 128:
-        return Ending(min(status, 255), f"killed by signal {status - 128}")
-    return Ending(status, f"exit status {status}" if status else "done")
+    if 128 < status <= 128 + signal.NSIG - 1:  # as a shell says it; 255 is a program's own
+        return Ending(status, f"killed by signal {status - 128}")
+    return Ending(min(status, 255), f"exit status {status}" if status else "done")
 
 
 def awaited(unit: str) -> Ending:
