@@ -111,6 +111,41 @@ def test_an_application_in_a_package_is_imported_from_above(tmp_path: Path) -> N
     assert (found.path, found.module) == ("", "shop.main:app")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "old"),
+    [
+        ("requirements.txt", "uvicorn[standard]==0.20.0\nhttptools==0.6.4\ngunicorn>=20\n", ["uvicorn"]),
+        ("poetry.lock", '[[package]]\nname = "httptools"\nversion = "0.6.1"\n', ["httptools"]),
+        ("uv.lock", '[[package]]\nname = "uvicorn"\nversion = "0.30.0"\nsource = { x = "0.1" }\n', []),
+        ("requirements.in", "uvicorn\n", []),
+    ],
+)
+def test_a_server_that_would_be_refused_is_upgraded(tmp_path: Path, name: str, text: str, old: list[str]) -> None:
+    (tmp_path / name).write_text(text)
+    (tmp_path / "main.py").write_text("from fastapi import FastAPI\napp = FastAPI()\n")
+    init(tmp_path)
+    assert (yaml.safe_load((tmp_path / WRITTEN[1]).read_text()).get("gunicorn_fastapi_upgrade") or []) == old
+
+
+@pytest.mark.parametrize(
+    "route", ["@router.get(path='/ping')", "app.include_router(r, prefix='/ping')\n@router.get('')"]
+)
+def test_a_health_check_is_found_by_its_path_or_its_router_s(tmp_path: Path, route: str) -> None:
+    (tmp_path / "main.py").write_text(f"from fastapi import FastAPI\napp = FastAPI()\n{route}\ndef up(): ...\n")
+    assert project.read(tmp_path).health == "/ping"
+
+
+def test_what_python_warns_of_in_the_project_is_not_told(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("from fastapi import FastAPI\napp = FastAPI()\nx = '\\d'\n")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools/init"), str(tmp_path)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_project_of_poetry_is_described_by_poetry(tmp_path: Path) -> None:
     poetry = "[tool.poetry]\nname = 'till'\n[tool.poetry.dependencies]\npython = '^3.12'\nfastapi = '*'\n"
     (tmp_path / "pyproject.toml").write_text(poetry)

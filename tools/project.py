@@ -3,12 +3,12 @@
 import ast
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gunicorn_fastapi_controller import discover, lists, secret
+from gunicorn_fastapi_controller import discover, lists, secret, server
 from gunicorn_fastapi_controller.environment import RESERVED
 from gunicorn_fastapi_controller.ignored import GitIgnore
 from gunicorn_fastapi_controller.names import TAKEN
@@ -53,6 +53,8 @@ class Project:
     module: str = ""
     found: str = ""
     health: str = ""
+    old: list[str] = field(default_factory=list)
+    """Packages of the server that its list pins in versions that are refused."""
     variables: dict[str, str] = field(default_factory=dict)
     """Names of environment variables that it reads, with the file that says so."""
     unknown: list[str] = field(default_factory=list)
@@ -142,7 +144,7 @@ def modules(directory: Path) -> Iterator[tuple[Path, ast.Module]]:
             return
         try:
             if path.stat().st_size < SIZE_MAX:
-                yield path, ast.parse(path.read_bytes())  # bytes, for the encoding is the file's own
+                yield path, discover.parsed(path.read_bytes())
         except (OSError, ValueError, SyntaxError, RecursionError):
             continue
 
@@ -166,14 +168,23 @@ def find_health(project: Project, trees: list[tuple[Path, ast.Module]]) -> None:
 
 
 def routes(tree: ast.Module) -> Iterator[str]:
-    """The paths of a module's GET routes, as they stand there."""
+    """The paths of a module's GET routes, as they stand there, and the prefixes of its routers."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             for decorator in node.decorator_list:
-                if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute) and decorator.args:
-                    path = decorator.args[0]
-                    if decorator.func.attr == "get" and isinstance(path, ast.Constant) and isinstance(path.value, str):
-                        yield path.value
+                if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute):
+                    given = [*decorator.args[:1], *(word.value for word in decorator.keywords if word.arg == "path")]
+                    if decorator.func.attr == "get":
+                        yield from constants(given)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("include_router", "APIRouter")):
+            yield from constants(word.value for word in node.keywords if word.arg == "prefix")
+
+
+def constants(values: Iterable[ast.expr]) -> Iterator[str]:
+    """Those that are texts."""
+    for value in values:
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            yield value.value
 
 
 def environment(tree: ast.Module) -> Iterator[str]:
@@ -216,8 +227,10 @@ def find_samples(project: Project) -> None:
 def find_packages(project: Project) -> None:
     """What cannot be known about packages and Python."""
     try:
-        lists.find(project.top.resolve(), project.application.resolve(), "")
-    except InputError as error:
+        found = lists.find(project.top.resolve(), project.application.resolve(), "")
+        if found.is_asked:
+            project.old = old_servers(found.path.read_text(encoding="utf-8", errors="replace"))
+    except (InputError, OSError) as error:
         project.unknown.append(f"its packages: {error}")
     needs = described(project.application).get("requires-python", "")
     if needs:
@@ -225,6 +238,21 @@ def find_packages(project: Project) -> None:
             f"whether the host has a Python that fits {needs}: Debian 12 has 3.11, Debian 13 has 3.13. Another is "
             'had by its version, such as gunicorn_fastapi_python: "3.14".'
         )
+
+
+def old_servers(text: str) -> list[str]:
+    """The packages of the server that a lock or a list pins in a version that is refused."""
+    found = []
+    for name, (first, _) in server.TESTED.items():
+        pinned = rf"""(?mi)^(?:{name}(?:\[[^]]*\])?\s*==\s*|name = "{name}"\s+version = ")(\d[\d.]*)"""
+        versions = [match[1].strip(".") for match in re.finditer(pinned, text)]
+        if any(numbers(version) < numbers(first) for version in versions):
+            found.append(name)
+    return found
+
+
+def numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part]
 
 
 def lists_of(project: Project) -> Iterator[Path]:

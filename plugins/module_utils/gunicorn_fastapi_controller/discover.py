@@ -6,6 +6,7 @@ import ast
 import platform
 import re
 import tomllib
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +67,7 @@ def read(path: str, content: bytes) -> Module:
     """What a file binds. Nothing when it is no Python that this controller reads."""
     module, aliases = Module(path), {}
     try:
-        tree = ast.parse(content)  # bytes, for the encoding is the file's own
+        tree = parsed(content)
     except (SyntaxError, ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         module.unread = f"{path}{line}: {visible(getattr(error, 'msg', '') or str(error))}"
@@ -90,6 +91,13 @@ def read(path: str, content: bytes) -> Module:
         elif isinstance(statement, ast.FunctionDef) and statement.name in FACTORIES and takes_nothing(statement):
             module.factories[statement.name] = statement.lineno
     return module
+
+
+def parsed(content: bytes) -> ast.Module:
+    """A file of somebody else's, whose odd escapes are no warning of ours. In bytes, which have the encoding."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(content)
 
 
 def note(module: Module, name: str, value: ast.expr, aliases: dict[str, str]) -> None:
