@@ -67,7 +67,7 @@ def certificates_were_there_before_any_client() -> None:
 
 
 def metrics_say_when_a_certificate_ends() -> None:
-    said = run("curl", "--silent", "--max-time=20", "http://127.0.0.1:9464/metrics")
+    said = run("curl", "--silent", "--max-time", "20", "http://127.0.0.1:9464/metrics")
     series = r'^gunicorn_fastapi_certificate_expiry_timestamp_seconds\{domain="shop.test"\} (\d+)$'
     command = ["openssl", "x509", "-noout", "-enddate"]
     ends = subprocess.run(command, input=certificate("shop.test"), capture_output=True, text=True, check=True).stdout
