@@ -4,6 +4,7 @@ import datetime
 import grp
 import json
 import os
+import time
 
 import pytest
 from appctl import bounded, ending, journal, lock, measuring, reason, talk, timers, timing
@@ -64,6 +65,22 @@ def test_one_that_was_cut_off_is_told_and_counted(host: Host, table: Table) -> N
     assert timers.described(host)[0]["last"]["outcome"] == "interrupted"
     timed(host, "begin")
     assert timers.record(host, "night")["failures"] == 1
+
+
+@pytest.mark.parametrize(("ahead", "anew"), [(3600, True), (-3600, False), (None, False)])
+def test_a_timer_whose_job_ran_while_the_clock_was_set_back_begins_anew(
+    host: Host, table: Table, monkeypatch: pytest.MonkeyPatch, ahead: int | None, anew: bool
+) -> None:
+    table.properties = {"Result": "success", "ExecMainCode": "1", "ExecMainStatus": "0", "InvocationID": "0a"}
+    asked: list[str] = []
+
+    def run(*command: str, **_: object) -> str:
+        asked.append(" ".join(command[1:]))
+        return "" if ahead is None else f"@{int(time.time()) + ahead}\n"
+
+    monkeypatch.setattr(timing, "run", run)
+    timed(host, "end")
+    assert ("try-restart --no-block fastapi-night.timer" in asked) is anew
 
 
 def test_one_that_never_began_is_told(host: Host, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:

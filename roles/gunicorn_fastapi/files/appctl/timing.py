@@ -6,6 +6,7 @@ import datetime
 import grp
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from appctl import bounded, disk, ending, journal, lock, owed, reason, releases,
 from appctl.app import App
 from appctl.asking import add_lock_wait
 from appctl.instance import WORDS
-from appctl.process import CtlError
+from appctl.process import CtlError, run
 from appctl.releases import short
 from appctl.timers import Job
 
@@ -112,6 +113,7 @@ def command_timed(app: App, arguments: argparse.Namespace) -> None:
         end(app, job, arguments.release)
     finally:
         owed.begin_again(app, job)
+        come_back(app, job.timer)
 
 
 def begin(app: App, job: Job, release: str) -> None:
@@ -165,6 +167,18 @@ def end(app: App, job: Job, release: str) -> None:
         text = f"{job.timer}: {ended.words} after {made['seconds']} s in {job.release} (journalctl -u {unit})"
         talk.tell(app, text, release, error=True)
         leave(app, job.timer, clock["InvocationID"])
+
+
+def come_back(app: App, timer: str) -> None:
+    """Have a timer that has begun its job in the future wait for times from now on: the clock was set back meanwhile.
+
+    systemd does it itself, but for timers whose jobs are under way then: they would wait for the first time after that.
+    """
+    unit = timers.unit(app, timer)
+    at = run("systemctl", "show", "--timestamp=unix", "--property=LastTriggerUSec", "--value", "--", unit, check=False)
+    if re.fullmatch(r"@[0-9]{1,12}\n?", at) and int(at[1:]) > time.time() + 1:
+        talk.tell(app, f"{timer}: the clock was set back while its job ran, so {unit} begins anew", "")
+        run("systemctl", "try-restart", "--no-block", unit, check=False)
 
 
 def leave(app: App, timer: str, invocation: str) -> None:
