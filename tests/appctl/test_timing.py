@@ -76,7 +76,10 @@ def test_a_timer_whose_job_ran_while_the_clock_was_set_back_begins_anew(
 
     def run(*command: str, **_: object) -> str:
         asked.append(" ".join(command[1:]))
-        return "" if ahead is None else f"@{int(time.time()) + ahead}\n"
+        if ahead is None:
+            return "LastTriggerUSec=\n"
+        at = datetime.datetime.fromtimestamp(time.time() + ahead, datetime.UTC)
+        return f"LastTriggerUSec={at:%a %Y-%m-%d %H:%M:%S} UTC\n"
 
     monkeypatch.setattr(timing, "run", run)
     timed(host, "end")

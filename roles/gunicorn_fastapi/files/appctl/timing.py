@@ -175,8 +175,9 @@ def come_back(app: App, timer: str) -> None:
     systemd does it itself, but for timers whose jobs are under way then: they would wait for the first time after that.
     """
     unit = timers.unit(app, timer)
-    at = run("systemctl", "show", "--timestamp=unix", "--property=LastTriggerUSec", "--value", "--", unit, check=False)
-    if re.fullmatch(r"@[0-9]{1,12}\n?", at) and int(at[1:]) > time.time() + 1:
+    at = run("systemctl", "show", "--property=LastTriggerUSec", "--", unit, check=False, environment={"TZ": "UTC"})
+    found = re.fullmatch(r"LastTriggerUSec=[A-Z][a-z]{2} ([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}) UTC\n?", at)
+    if found and timers.moment(f"{found[1]}+00:00") > time.time() + 1:
         talk.tell(app, f"{timer}: the clock was set back while its job ran, so {unit} begins anew", "")
         run("systemctl", "try-restart", "--no-block", unit, check=False)
 
