@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 FOLLOWED = """
 import json, os, sys, time
 open(sys.argv[1], "w").write(str(os.getpid()))
-print(json.dumps({"time": "2026-11-30T14:00:01.000000+00:00", "unit": "shop.service", "message": "seen " + sys.argv[2]}))
-sys.stdout.flush()
+record = {"time": "2026-11-30T14:00:01.000000+00:00", "unit": "shop.service", "message": "seen " + sys.argv[2]}
+print(json.dumps(record), flush=True)
 time.sleep(1000)
 """
 
