@@ -199,11 +199,13 @@ def test_one_has_to_stay_up(
 
 
 def test_it_is_scaled_until_the_next_deploy(host: Host, table: Table) -> None:
-    scaled = scaling(host, "worker=4")
-    assert scaled == {"changed": True}
+    assert scaling(host, "worker=4") == {"changed": True}
     assert len([unit for unit in table.up() if "worker" in unit]) == 4
     assert processes.is_settled(host)
     assert scaling(host, "worker=4") == {"changed": False}
+    lines = processes.words(processes.described(host))
+    scaled = {line.split()[1]: line.endswith(", scaled until the next deploy") for line in lines}
+    assert scaled == {"bot:": False, "worker:": True}
     scaling(host, "worker=1")
     assert table.up() == ["fastapi-bot-aaa1@1-1.service", "fastapi-worker-aaa1@1-1.service"]
     assert processes.is_settled(host)
@@ -212,6 +214,7 @@ def test_it_is_scaled_until_the_next_deploy(host: Host, table: Table) -> None:
         number = 1 if release == "aaa1" and host.scale.exists() else 2
         assert len([unit for unit in table.up() if "worker" in unit]) == number
     assert not host.scale.exists()
+    assert not any("scaled" in line for line in processes.words(processes.described(host)))
 
 
 def scaling(host: Host, words: str) -> dict[str, object]:

@@ -132,10 +132,22 @@ def scaled(app: App, release: str) -> dict[str, int]:
 def count(app: App, release: str, process: str) -> int:
     """How many instances of a process there are to be: as the release says, until an operator has scaled it."""
     number = scaled(app, release).get(process)
-    if number is not None:
-        return number
-    instances = of(app, release)[process]["instances"]
-    return len(os.sched_getaffinity(0)) if instances == "auto" else int(instances)
+    return said(of(app, release)[process]) if number is None else number
+
+
+def said(process: dict[str, Any]) -> int:
+    """How many instances there are to be as the release says."""
+    return len(os.sched_getaffinity(0)) if process["instances"] == "auto" else int(process["instances"])
+
+
+def changed(app: App) -> set[str]:
+    """The processes of which an operator has asked for another number than the release says."""
+    release = releases.current(app)
+    asked = scaled(app, release)
+    try:
+        return {name for name, one in of(app, release).items() if asked.get(name, said(one)) != said(one)}
+    except CtlError:  # what the release says is unknown
+        return set()
 
 
 def fit(app: App, release: str) -> bool:
@@ -191,7 +203,7 @@ def clear(app: App) -> None:
 
 def described(app: App) -> list[dict[str, Any]]:
     """What each instance runs from and since when, the current ones first."""
-    running, now = there(app), wanted(app)
+    running, now, other = there(app), wanted(app), changed(app)
     found = []
     for unit in [*now, *sorted(set(running) - set(now))]:
         state = systemd.show(unit.name(app), "ActiveState", "SubState", "ActiveEnterTimestamp", "NRestarts")
@@ -201,6 +213,7 @@ def described(app: App) -> list[dict[str, Any]]:
                 "unit": unit.name(app),
                 "release": unit.release,
                 "current": unit in now,
+                "scaled": unit in now and unit.process in other,
                 "state": f"{state['ActiveState']} ({state['SubState']})",
                 "up": state["ActiveState"] in systemd.SERVING,
                 "since": state["ActiveEnterTimestamp"],
@@ -221,7 +234,9 @@ def words(instances: list[dict[str, Any]]) -> list[str]:
             restarts = sum(one["restarts"] for one in now)
             since = f" since {up[0]['since']}" if up else ""
             again = f", {restarts} restarts" if restarts else ""
-            lines.append(f"  process   {process}: {len(up)} of {len(now)} up{since} in {now[0]['release']}{again}")
+            scale = ", scaled until the next deploy" if now[0]["scaled"] else ""
+            told = f"{len(up)} of {len(now)} up{since} in {now[0]['release']}{again}{scale}"
+            lines.append(f"  process   {process}: {told}")
         lines += [
             f"            {process}: {one['unit']} finishes in {one['release']}, {one['state']} since {one['since']}"
             for one in own
