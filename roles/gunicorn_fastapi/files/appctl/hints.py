@@ -125,6 +125,12 @@ HINTS = (
         "gunicorn_fastapi_egress may not have that address, and what it does not have is not permitted",
         around=r"\bconnect|getaddrinfo|sendto\(|httpx|aiohttp|asyncpg|psycopg|redis|requests/",
     ),
+    # Its packets are dropped, and TCP goes on trying: only datagrams are refused at once.
+    Hint(
+        r"[Tt]imed? ?out|TimeoutError|\[?Errno 110\b",
+        "gunicorn_fastapi_egress may not have that address, and a connection to what it does not have gets no answer",
+        around=r"\bconnect|httpx|aiohttp|asyncpg|psycopg|redis|requests/",
+    ),
     # EPERM, EACCES, EROFS, EAFNOSUPPORT: what the sandbox answers, though not it alone.
     Hint(r"\[Errno (1|13|30|97)\]", "the traceback says which call or path it was"),
 )
