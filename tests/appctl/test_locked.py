@@ -134,6 +134,11 @@ def test_what_resolves_nothing_reaches_no_index(host: Host, uv: Uv, monkeypatch:
             "cause: Because you require uvicorn==0.20.0 and uvicorn>=0.30,<0.55, we can conclude.",
             "Leave the server out of",
         ),
+        (
+            "No solution found\n uvicorn[standard]==0.32.0 depends on httptools>=0.6.3 and httptools==0.6.1, we can",
+            "name it in gunicorn_fastapi_upgrade",
+        ),
+        ("No solution found: x>=1 and x==0", "gunicorn_fastapi_lock_date"),
         ("ModuleNotFoundError: No module named 'pkg_resources'", "gunicorn_fastapi_lock_date"),
     ],
 )

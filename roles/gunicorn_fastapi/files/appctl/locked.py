@@ -28,7 +28,10 @@ LIST_MAX = 64 * 1024 * 1024
 KEPT = 20
 """Lists that are kept; the oldest go."""
 
-SERVERS = re.compile(r"require (gunicorn|uvicorn|httptools)[=<>~!].* and \1[=<>~!]", re.DOTALL)
+SERVERS = re.compile(
+    r"require (gunicorn|uvicorn|httptools)[=<>~!].* and \1[=<>~!]|\b(gunicorn|uvicorn|httptools)>=[\d.]+ and \2==",
+    re.DOTALL,
+)
 UNSUPPORTED = (
     "What is required of the server and what is supported (README) have nothing in common. Leave the server out of the "
     "list, and the role adds it, allow a supported version, or name it in gunicorn_fastapi_upgrade, which takes one"
