@@ -1,5 +1,6 @@
 """Where the source of a release comes from, as its manifest says: for people, and no part of what the release is."""
 
+import datetime
 from typing import Any
 
 from appctl import releases
@@ -30,3 +31,14 @@ def words(origin: dict[str, Any]) -> str:
     if origin.get("by"):
         said.append(f"by {origin['by']}")
     return ", ".join(said)
+
+
+def packages(origin: dict[str, Any], now: float) -> str:
+    """Which list its packages come from, and how old that is where uv has made one of it."""
+    found, made = origin.get("list"), origin.get("listed")
+    if not isinstance(found, str) or not found:
+        return ""
+    if not isinstance(made, int) or not 0 < made <= now + 86400:
+        return found
+    day = datetime.datetime.fromtimestamp(made, datetime.UTC).date()
+    return f"{found}, which uv listed on {day} ({max(0, int((now - made) // 86400))} days ago)"

@@ -152,6 +152,8 @@ def words(state: dict[str, Any]) -> list[str]:
     ]
     if told := origin.words(state["origin"]):
         lines.insert(1, f"  source    {told}")
+    if told := origin.packages(state["origin"], time.time()):
+        lines.append(f"  packages  {told}")
     if state["python"]:
         lines.append(f"  python    {pythons.words(state['python'])}")
     if state["incomplete"]:
