@@ -91,6 +91,19 @@ def test_uv_is_asked_in_the_sandbox_of_a_build(host: Host, uv: Uv, monkeypatch: 
     assert not list(host.incoming.iterdir())
 
 
+def test_all_that_has_no_wheel_is_named_where_one_cannot_be_built(
+    host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*_: Any) -> None:
+        raise CtlError("docopt was not built")
+
+    monkeypatch.setattr(wheels, "build", build)
+    other = PYLOCK[PYLOCK.rindex("[[packages]]") :].replace("docopt", "other")
+    uv.answers = [(0, "", ""), (0, PYLOCK + other, "")]
+    with pytest.raises(CtlError, match=r"^docopt was not built\. Without a wheel are: docopt, other$"):
+        ask(host, monkeypatch, "lock", {**REQUEST, "command": ["export"], "resolves": False})
+
+
 def test_a_package_of_the_project_is_built_of_what_was_sent(
     host: Host, uv: Uv, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -197,10 +197,15 @@ class Resolver:
         built, wheels_by_file = {}, {}
         here = self.app.root / "project"
         bound = f"BindReadOnlyPaths={self.work}/project:{here}"
-        for source in wheels.sources(out, here / self.question.directory, here, self.python.version):
-            file, digest, texts = wheels.build(
-                self.app, self.question.uv, self.question.index, self.work, self.python, source, (bound,)
-            )
+        found = wheels.sources(out, here / self.question.directory, here, self.python.version)
+        without = ", ".join(source.name for source in found if not source.inside)
+        for source in found:
+            try:
+                file, digest, texts = wheels.build(
+                    self.app, self.question.uv, self.question.index, self.work, self.python, source, (bound,)
+                )
+            except CtlError as error:
+                raise CtlError(f"{error}. Without a wheel are: {without}" if "," in without else str(error)) from None
             talk.out(f"{source.name} {source.version} has no wheel for this host: {file} was built of its source")
             built[source.inside or source.name] = (file, digest)
             wheels_by_file[file] = texts
