@@ -49,7 +49,7 @@ down: venv ## remove the host of `make up`
 
 .PHONY: test
 test: venv packages ## lint, unit tests, all Molecule scenarios, and whether the bench works
-	@tools/stages lint unit molecule bench
+	@tools/stages lint unit molecule soak bench
 
 .PHONY: lint
 lint: venv ## run the linters

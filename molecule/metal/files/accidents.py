@@ -21,7 +21,7 @@ RATE = 5
 YEAR = 365 * 86400
 JOURNAL = [f"systemd-journald{unit}" for unit in (".socket", "-dev-log.socket", "-audit.socket", ".service")]
 FULL = Path("/full")
-names = (f"{number:010x}" for number in itertools.count(1))
+names = (f"{time.time_ns() + number:016x}" for number in itertools.count())
 
 
 def derived() -> str:
@@ -74,7 +74,7 @@ def true_time() -> Iterator[Callable[[int], None]]:
 def clock() -> str:
     """It jumps by a year, forth and then back."""
     with true_time() as jump:
-        said = during({"preflight": lambda: jump(YEAR), "restart": lambda: jump(-YEAR)})
+        said = during({"join": lambda: jump(YEAR), "restart": lambda: jump(-YEAR)})
     return f"clock a year ahead, then a year behind: {said}"
 
 
