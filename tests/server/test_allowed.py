@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from gunicorn_fastapi import upstream
+from gunicorn_fastapi import allowed, upstream
 from gunicorn_fastapi.allowed import EXEMPT, Allowed
 from gunicorn_fastapi.readiness import telling
 from gunicorn_fastapi.shared import Shares
@@ -30,15 +30,26 @@ class Application:
             await send({"type": "http.response.body", "body": b""})
 
 
-def ask(path: str, client: Any, kind: str = "http", paths: Any = None, **more: Any) -> list[Any]:
+def body(*pieces: bytes) -> list[Any]:
+    """What the server gives of a body, and then of a client that has left."""
+    messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    return [*messages, {"type": "http.request", "body": b"", "more_body": False}]
+
+
+def ask(path: str, client: Any, kind: str = "http", paths: Any = None, sends: Any = None, **more: Any) -> list[Any]:
     """What is sent to a client; the application is asked if and only if it is not refused."""
     inner, sent = Application(), []
 
     async def send(message: Any) -> None:
         sent.append(message)
 
+    messages = body() if sends is None else sends
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
     scope = {"type": kind, "path": path, "client": client, "headers": [], "scheme": "http", **more}
-    asyncio.run(Allowed(inner, PATHS if paths is None else paths)(scope, None, send))
+    asyncio.run(Allowed(inner, PATHS if paths is None else paths)(scope, receive, send))
     refused = bool(sent) and sent[0].get("status", 403) == 403
     assert inner.asked == ([] if refused else [kind])
     return sent
@@ -84,6 +95,32 @@ def test_a_path_below_a_root_path() -> None:
 def test_a_websocket_is_refused_before_it_is_one() -> None:
     assert ask("/admin", (OTHER, 5), "websocket") == [{"type": "websocket.close", "code": 1008}]
     assert ask("/admin", (OFFICE, 5), "websocket") == []
+
+
+def test_what_is_sent_is_read_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that is answered before has its client miss the answer; there is an end to it, and to who waits."""
+    monkeypatch.setattr(allowed, "REST", 20)
+    sends = body(b"x" * 10, b"x" * 9)
+    assert status("/admin", sends=sends) == 403
+    assert sends == []
+    sends = body(b"x" * 10, b"x" * 10, b"x")
+    assert status("/admin", sends=sends) == 403
+    assert len(sends) == 2
+    sends = body(b"x")
+    assert status("/admin", sends=sends, headers=[(b"expect", b"100-continue")]) == 403
+    assert len(sends) == 2
+
+
+def test_nobody_is_answered_who_has_left() -> None:
+    inner = Application()
+    gone = [*body(b"x")[:1], {"type": "http.disconnect"}]
+
+    async def receive() -> Any:
+        return gone.pop(0)
+
+    scope = {"type": "http", "path": "/admin", "client": (OTHER, 5), "headers": []}
+    asyncio.run(Allowed(inner, PATHS)(scope, receive, None))
+    assert (gone, inner.asked) == ([], [])
 
 
 def test_the_lifespan_and_root_are_nobody_s_client() -> None:

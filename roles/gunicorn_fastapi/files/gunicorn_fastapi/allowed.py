@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gunicorn_fastapi import peers
+from gunicorn_fastapi.protocol import REST
 
 EXEMPT = "gunicorn_fastapi.exempt"
 """Key of the scope of what root asks by the private address."""
@@ -33,7 +34,7 @@ class Allowed:
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # 403 before it is accepted
-        else:
+        elif await is_read(scope, receive):
             headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(ANSWER))]
             await send({"type": "http.response.start", "status": 403, "headers": headers})
             await send({"type": "http.response.body", "body": ANSWER})
@@ -52,6 +53,19 @@ class Allowed:
             if path == prefix or path.startswith(f"{prefix}/"):
                 return lets_in(networks, client)
         return True
+
+
+async def is_read(scope: Any, receive: Any) -> bool:
+    """Read a body that a client is sending, so that it sees the answer behind a proxy, too (protocol.REST). False when
+    the client has left."""
+    rest, more = REST, (b"expect", b"100-continue") not in scope["headers"]
+    while more and rest > 0:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return False
+        rest -= len(message.get("body", b""))
+        more = message.get("more_body", False)
+    return True
 
 
 def lets_in(networks: Iterable[Any], client: Any) -> bool:

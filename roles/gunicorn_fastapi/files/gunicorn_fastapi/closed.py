@@ -84,7 +84,8 @@ class Closed:
         elif scope["type"] == "http":
             if cycle := getattr(send, "__self__", None):
                 cycle.access_log = False
-            await self._answer(send, "http.response")
+            if await allowed.is_read(scope, receive):
+                await self._answer(send, "http.response")
         else:
             await receive()
             if "websocket.http.response" in scope.get("extensions", {}):
