@@ -24,12 +24,12 @@ RATE = 50
 """Requests a second of each of the four kinds of the load."""
 
 
-def measured() -> Counter[str]:
-    """The requests in the metrics, all releases together, by status."""
-    pattern = r'^gunicorn_fastapi_http_requests_total\{.*status="(\dxx)"\} (\d+)$'
-    found: Counter[str] = Counter()
-    for status, number in re.findall(pattern, run("fastapictl", "metrics"), re.MULTILINE):
-        found[status] += int(number)
+def measured() -> Counter[tuple[str, str]]:
+    """The requests in the metrics by release, as only those of the last ten are kept, and by status."""
+    pattern = r'^gunicorn_fastapi_http_requests_total\{release="(\w+)",.*status="(\dxx)"\} (\d+)$'
+    found: Counter[tuple[str, str]] = Counter()
+    for release, status, number in re.findall(pattern, run("fastapictl", "metrics"), re.MULTILINE):
+        found[release, status] += int(number)
     return found
 
 
@@ -51,7 +51,9 @@ class Counted:
 
     def by_all(self, seen: dict[str, Any]) -> dict[str, dict[str, int]]:
         """By who has counted: what was answered well, and what failed. The application counts what it answers."""
-        metrics, lines = measured() - self.before, logged(self.since)
+        lines, metrics = logged(self.since), Counter[str]()
+        for (_, status), number in (measured() - self.before).items():
+            metrics[status] += number
         return {
             "clients": {"2xx": seen["answered"], "5xx": seen["failures"].get("status 500", 0)},
             "application": {"2xx": sum(seen["counted"].values())},
