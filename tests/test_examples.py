@@ -26,7 +26,7 @@ def asked(value: Any) -> set[str]:
 def test_an_example_asks_for_metrics_that_there_are(host: Host, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     counted = table.Table([1.0] * table.TOTALS, 1, [0.0] * table.TOTALS, 1, 1, 1, 1, 1)
     running = [totals.Running("main", "aaa1", counted)]
-    monkeypatch.setattr(totals, "look", lambda _: totals.Counted(totals.Record([], {"main": 1}, {}, {}), running))
+    monkeypatch.setattr(totals, "look", lambda _: totals.Counted(totals.Record([], {"main": 1}, {}, {}, {}), running))
     host.serves("aaa1")
     host.came.write_text('{"release": "aaa1", "outcome": "done", "time": "2026-12-01T03:00:00+00:00"}')
     text = exposition.written(measuring.families(host), openmetrics=False)

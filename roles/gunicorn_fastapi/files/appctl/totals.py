@@ -46,7 +46,7 @@ class Record(NamedTuple):
     replaced: dict[str, float]
     """Workers that were replaced, by release."""
     totals: dict[str, table.Totals]
-    restarts: dict[str, int] = {}  # noqa: RUF012 (never changed)
+    restarts: dict[str, int]
     """How often systemd has started a process again, by its name."""
 
 
@@ -174,9 +174,9 @@ def record_of(app: App) -> Record:
     """The record. Empty after a reboot, and of another form of the tables."""
     try:
         found: dict[str, Any] = json.loads(read_bounded(app.totals, RECORD_MAX))
-        record = Record(**found)
+        record = Record(**{"restarts": {}, **found})  # older ones have none
     except (OSError, ValueError, TypeError):
-        return Record([], {}, {}, {})
+        return Record([], {}, {}, {}, {})
     same = {release: totals for release, totals in record.totals.items() if len(totals) == table.TOTALS}
     return record._replace(totals=same)
 
