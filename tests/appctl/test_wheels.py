@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from appctl import fetch, sandbox, sdist, wheels
+from appctl import fetch, sandbox, sdist, tags, wheels
 from appctl.interpreter import Interpreter
 from appctl.process import CtlError
 from appctl.wheels import Source
@@ -147,7 +147,35 @@ def sources(pylock: str) -> list[Source]:
     ],
 )
 def test_which_wheels_a_host_can_install(file: str, usable: bool) -> None:
-    assert wheels.fits(file, "3.13.5", "x86_64") is usable
+    assert tags.fits(file, "3.13.5", "x86_64") is usable
+
+
+@pytest.mark.parametrize(
+    ("marker", "holds"),
+    [
+        ("", True),
+        ("sys_platform == 'win32'", False),
+        ("python_full_version >= '3.9' and (sys_platform != 'win32' or 'x' in os_name)", True),
+        ("python_version < '3.10'", False),
+        ("python_full_version < '3.13'", False),
+        ("platform_python_implementation != 'CPython'", False),
+        ("python_full_version >= '3.13.*'", None),
+        ("extra == 'pg'", None),
+        ("__import__('os')", None),
+    ],
+)
+def test_which_packages_are_for_this_host(marker: str, holds: bool | None) -> None:
+    assert tags.holds(marker, "3.13.5") is holds
+
+
+def test_a_package_for_other_systems_is_not_built() -> None:
+    text = """[[packages]]
+name = "pywin32"
+version = "308"
+marker = "{}"
+wheels = [{{name = "pywin32-308-cp313-cp313-win_amd64.whl"}}]
+"""
+    assert sources(text.format("sys_platform == 'win32'")) == sources(text.format("extra == 'x'")) == []
 
 
 def test_a_package_without_a_wheel_for_this_python_is_built() -> None:

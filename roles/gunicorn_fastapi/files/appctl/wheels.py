@@ -9,9 +9,8 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote
 
-from appctl import disk, fetch, pythons, sandbox, tree
+from appctl import disk, fetch, pythons, sandbox, tags, tree
 from appctl.app import App
 from appctl.interpreter import Interpreter
 from appctl.packages import canonical, normalized
@@ -64,34 +63,6 @@ class Source(NamedTuple):
     """Of a package of the project's own its directory, as a list names it."""
 
 
-def fits(file: str, python: str, machine: str) -> bool:
-    """Whether a wheel can be installed, by its name: for that version of Python, and on Linux with glibc."""
-    words = file.removesuffix(".whl").split("-")
-    if len(words) < 5:
-        return False
-    minor = int(python.split(".")[1])
-    abi = set(words[-2].split("."))
-    for tag in words[-3].split("."):
-        own = re.fullmatch(r"cp3(\d+)", tag)
-        if tag == "py3" or (re.fullmatch(r"py3\d+", tag) and int(tag[3:]) <= minor):
-            known = "none" in abi
-        elif own:
-            known = int(own[1]) == minor and bool(abi & {"none", "abi3", f"cp3{minor}"})
-            known = known or (int(own[1]) <= minor and "abi3" in abi)
-        else:
-            known = False
-        if known:
-            places = words[-1].split(".")
-            return any(p == "any" or re.fullmatch(rf"(many)?linux.*_{re.escape(machine)}", p) for p in places)
-    return False
-
-
-def file_of(wheel: dict[str, object]) -> str:
-    """The name of a wheel's file in a lock."""
-    place = str(wheel.get("name") or wheel.get("url") or wheel.get("path") or "")
-    return unquote(place.partition("#")[0].rpartition("/")[2])
-
-
 def sources(pylock: str, base: Path, project: Path, python: str) -> list[Source]:
     """The packages of a lock that have no wheel for this version of Python. Raises CtlError for what cannot be fetched.
 
@@ -100,7 +71,9 @@ def sources(pylock: str, base: Path, project: Path, python: str) -> list[Source]
     found = []
     for package in tomllib.loads(pylock).get("packages", []):
         name, version = str(package.get("name", "")), str(package.get("version", ""))
-        if any(fits(file_of(wheel), python, platform.machine()) for wheel in package.get("wheels", [])):
+        files = [tags.file_of(wheel) for wheel in package.get("wheels", [])]
+        here = tags.holds(str(package.get("marker", "")), python)
+        if any(tags.fits(file, python, platform.machine()) for file in files) or here is False or (files and not here):
             continue
         if beside := str(package.get("directory", {}).get("path", "")):
             inside = os.path.relpath(base / beside, project)
