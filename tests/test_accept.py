@@ -181,11 +181,11 @@ class Exhausted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._listener, name)
 
-    def accept(self) -> Any:
+    def _accept(self) -> Any:
         self.tries += 1
         if self.tries == 1:
             raise OSError(errno.EMFILE, "Too many open files")
-        return self._listener.accept()
+        return self._listener._accept()  # type: ignore[attr-defined] # noqa: SLF001
 
 
 def test_without_descriptors_it_says_so_and_tries_again(

@@ -1,11 +1,19 @@
 """What is borrowed from gunicorn and uvicorn is there, in the form in which it is used."""
 
+import asyncio
 import inspect
+import socket
+from contextlib import closing
 from typing import Any
 
 from gunicorn import systemd  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn_fastapi import upstream
+from gunicorn_fastapi.guard import Guard
+from gunicorn_fastapi.protocol import GuardedProtocol
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+from wires import Witness
 
 
 def parameters(function: Any) -> list[str]:
@@ -42,3 +50,39 @@ def test_systemd_is_told() -> None:
 def test_who_has_left_is_an_error_of_the_connection() -> None:
     assert upstream.CLIENT_DISCONNECTED.__module__ == "uvicorn.protocols.utils"
     assert issubclass(upstream.CLIENT_DISCONNECTED, OSError)
+
+
+def test_a_connection_is_made_as_uvicorn_makes_it() -> None:
+    """What another uvicorn sets besides would be missing."""
+    state = ServerState()
+
+    def made(how: Any) -> tuple[Any, dict[str, Any]]:
+        protocol = upstream.HttpToolsProtocol(Config(Witness(), log_config=None, lifespan="off"), state, {})
+        before = dict(vars(protocol))
+        how(protocol)
+        return protocol, {name: value for name, value in vars(protocol).items() if value is not before.get(name)}
+
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+            accepted, peer = listener.accept()
+            with closing(accepted):
+                transport = asyncio.Transport({"socket": accepted})
+                theirs, expected = made(lambda protocol: protocol.connection_made(transport))
+                ours, found = made(lambda protocol: upstream.connect(protocol, transport, peer))
+        assert type(found.pop("flow")) is type(expected.pop("flow"))
+        assert found == expected
+        assert expected["client"] == peer
+        assert state.connections == {theirs, ours}
+
+    asyncio.run(run())
+
+
+def test_no_connection_has_a_dictionary_of_attributes() -> None:
+    async def run() -> dict[str, Any]:
+        protocol = GuardedProtocol(
+            Guard(), config=Config(Witness(), log_config=None, lifespan="off"), server_state=ServerState(), app_state={}
+        )
+        protocol.on_message_begin()
+        return vars(protocol)
+
+    assert asyncio.run(run()) == {}

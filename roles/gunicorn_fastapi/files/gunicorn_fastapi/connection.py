@@ -8,7 +8,7 @@ import asyncio
 import time
 from typing import Any
 
-from gunicorn_fastapi import counts, framing, peers
+from gunicorn_fastapi import counts, framing, peers, upstream
 from gunicorn_fastapi.framing import Refusal
 from gunicorn_fastapi.guard import AWAITED, BUSY, IDLE, SLOW, Guard
 from gunicorn_fastapi.progress import Progress, has_hung_up
@@ -18,8 +18,10 @@ from gunicorn_fastapi.upstream import HttpToolsProtocol
 class Answering(HttpToolsProtocol):
     """What was received whole is answered, in order, whatever comes after it."""
 
-    # Beside the parent's 28 attributes: above 30 Python gives up what makes the access to them fast.
+    # The parent's attributes, too: in a dictionary, which each connection would have, Python finds them more slowly if
+    # the class has slots or more than 30 attributes.
     __slots__ = (
+        *upstream.ATTRIBUTES,
         "_alarm",
         "_awaited",
         "_deaf",
@@ -54,6 +56,8 @@ class Answering(HttpToolsProtocol):
         # Times of the loop: since when a head is awaited, None while none is; when something was received.
         self._awaited: float | None = None
         self._received = self._idle = 0.0
+        # Made when it is looked at for the first time, which is once a second: most connections do not last so long.
+        self._progress: Progress | None = None
         # The timer of a connection that is idle. The parent's name for it is None while the connection is not.
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -66,7 +70,7 @@ class Answering(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             return IDLE, self._received
         if self._owes_body() or self._left or self.transport.get_write_buffer_size():
-            return SLOW, max(self._received, self._progress.since)
+            return SLOW, max(self._received, self._progress.since if self._progress else 0)
         return BUSY, self._received
 
     def overdue(self, now: float) -> str:
@@ -75,6 +79,8 @@ class Answering(HttpToolsProtocol):
             timeout = self.guard.header_timeout
             return f"no request within {timeout:g} s" if now - self._awaited > timeout else ""
         is_waited_for = self.transport.get_write_buffer_size() > 0 or self._left
+        if self._progress is None:
+            self._progress = Progress(self.transport, now)
         since = self._progress.look(is_waited_for, now)
         late = now - self.guard.stall_timeout
         if (is_waited_for and max(since, self._received if self._left else 0) < late) or (
@@ -99,12 +105,12 @@ class Answering(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A head is awaited from now on, if there is room for one more connection."""
-        super().connection_made(transport)
-        if self.client is None and isinstance(self.peer, tuple):
-            self.client = self.peer[:2]  # it has left already, and only the transport does not know who it was
+        if isinstance(self.peer, tuple):
+            upstream.connect(self, transport, self.peer[:2])
+        else:
+            super().connection_made(transport)
         self.client = peers.named(self.client, transport)
         self._awaited = self._received = self.loop.time()
-        self._progress = Progress(transport, self._received)
         if reason := self.guard.admit(self, self._received):
             self._refuse(Refusal(503, reason))
 
@@ -115,8 +121,10 @@ class Answering(HttpToolsProtocol):
         if running is not None and running is not self.cycle:
             running.disconnected = True
             running.message_event.set()
-        self.pipeline.clear()
-        self._forget_alarm()
+        if self.pipeline:
+            self.pipeline.clear()
+        if self._alarm is not None:
+            self._forget_alarm()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]

@@ -160,9 +160,12 @@ class Guard:
     def forget(self, connection: Connection) -> None:
         """A connection has ended."""
         connection.release()
-        self.websockets.discard(connection)
-        self._by_private_address.discard(connection)
-        self._refused.pop(connection, None)
+        if self.websockets:
+            self.websockets.discard(connection)
+        if connection.is_private:
+            self._by_private_address.discard(connection)
+        if self._refused:
+            self._refused.pop(connection, None)
 
     # --- How long ---------------------------------------------------------------------------------
 

@@ -22,4 +22,4 @@ def named(client: Any, transport: Any) -> Any:
         endpoint = transport.get_extra_info("socket")
         return UNIX if endpoint is not None and endpoint.family == socket.AF_UNIX else None
     host, port = client
-    return unmapped(host), port
+    return (unmapped(host), port) if ":" in host else client

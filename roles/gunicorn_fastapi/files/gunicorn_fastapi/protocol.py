@@ -67,8 +67,8 @@ class GuardedProtocol(Answering):
         self._read = self._uncounted = 0
         # How much of that was bodies, and what is kept of trailers.
         self._taken = self._rest = 0
-        # What was read before of a head that came in pieces.
-        self._head = bytearray()
+        # What was read before of a head that came in pieces; a bytearray when something was.
+        self._head: bytes | bytearray = b""
         # That of the last request whose first line has ended; each has its own.
         self._looked_at: Any = None
         self._telling: list[tuple[bytes, bytes]] = []
@@ -81,8 +81,9 @@ class GuardedProtocol(Answering):
 
     def release(self) -> None:
         """Forget the head that is being read."""
-        self.guard.heads.keep(self, 0)
-        self._head, self._rest = bytearray(), 0
+        if self._head or self._rest:
+            self.guard.heads.keep(self, 0)
+            self._head, self._rest = b"", 0
 
     def is_awaited(self) -> bool:
         """Whether a part of a request is there, and the rest is awaited in time."""
@@ -150,6 +151,7 @@ class GuardedProtocol(Answering):
             self.release()
             self._rest = rest if rest > SMALL and not self._deaf else 0
         else:
+            self._head = self._head or bytearray()
             self._head += data
         # Once as it came, once as it was understood.
         self.guard.heads.keep(self, 2 * (len(self._head) + self._rest))

@@ -20,6 +20,8 @@ from gunicorn.config import KNOWN_SETTINGS  # type: ignore[import-untyped]
 from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.utils import get_local_addr, is_ssl
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 BOOT_ERROR: int = Arbiter.WORKER_BOOT_ERROR
@@ -137,6 +139,38 @@ def notify(state: str, log: Any) -> None:
 HttpToolsProtocol = httptools_impl.HttpToolsProtocol
 """A connection of HTTP. What of it is used beside its methods is tried by ``trial.py``."""
 
+ATTRIBUTES = (
+    "access_log",
+    "access_logger",
+    "app",
+    "app_state",
+    "asgi_version",
+    "client",
+    "config",
+    "connections",
+    "cycle",
+    "expect_100_continue",
+    "flow",
+    "headers",
+    "limit_concurrency",
+    "logger",
+    "loop",
+    "parser",
+    "pipeline",
+    "root_path",
+    "scheme",
+    "scope",
+    "server",
+    "server_state",
+    "tasks",
+    "timeout_keep_alive",
+    "timeout_keep_alive_task",
+    "transport",
+    "url",
+    "ws_protocol_class",
+)
+"""What it keeps of a connection. One that is missing here costs time, and nothing else."""
+
 STATUS_LINE: dict[int, bytes] = httptools_impl.STATUS_LINE
 
 INVALID_IN_NAMES, INVALID_IN_VALUES = httptools_impl.HEADER_RE, httptools_impl.HEADER_VALUE_RE
@@ -144,6 +178,17 @@ INVALID_IN_NAMES, INVALID_IN_VALUES = httptools_impl.HEADER_RE, httptools_impl.H
 
 RETURNED_EARLY = "ASGI callable returned without completing response."
 """What uvicorn logs, as an error, of an application that ends in the middle of its response."""
+
+
+def connect(protocol: Any, transport: asyncio.Transport, client: tuple[str, int]) -> None:
+    """What a protocol does when its connection is made, by a client that is known: it would ask the kernel again, and
+    hear nothing of one that has left already."""
+    protocol.connections.add(protocol)
+    protocol.transport = transport
+    protocol.flow = FlowControl(transport)
+    protocol.server = get_local_addr(transport)
+    protocol.client = client
+    protocol.scheme = "https" if is_ssl(transport) else "http"
 
 
 def http_connections(connections: Collection[Any]) -> list[Any]:
