@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from appctl import asking, backoff, fetch, followed, judge, lock, ours, prune, runs, stop, tasks
+from appctl import admitting, asking, backoff, behind, fetch, followed, judge, lock, ours, prune, runs, stop, tasks
 from appctl.app import CANDIDATE, IMPORT, INSTANCES, MAIN, RELEASE, RUN, App
 from appctl.timers import parse
-from gunicorn_fastapi import crashes, doing, endings, last_words, server
+from gunicorn_fastapi import closed, crashes, doing, endings, last_words, readiness, server
 from gunicorn_fastapi_controller import addresses, checks, judging, processes, timers
 from jinja2 import Environment
 
@@ -63,6 +63,14 @@ def test_the_control_command_knows_what_a_worker_notes() -> None:
         assert getattr(tasks, name) == getattr(doing, name)
     for name in ("TABLE", "SLOTS", "SIZE", "FREE", "RUNNING", "BEGUN"):
         assert getattr(tasks, name) == getattr(last_words, name)
+
+
+def test_workers_and_the_control_command_agree_on_maintenance() -> None:
+    assert closed.path_of("shop") == SHOP.maintenance / "state.json"
+    assert closed.PAGE_MAX == behind.PAGE_MAX
+    assert admitting.HEADER.encode() in readiness.OWN
+    library, module = Path(admitting.HEARS).parts[1:]
+    assert (ROLE / "files" / library / module) == Path(closed.__file__)
 
 
 def test_playbook_and_control_command_have_the_same_paths() -> None:
