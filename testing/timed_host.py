@@ -52,7 +52,7 @@ class Table:
 @pytest.fixture
 def timed_host(monkeypatch: pytest.MonkeyPatch, host: Host) -> Table:
     made = Table(host)
-    for module in (timers, owed, timing, scheduling, processes, generations):
+    for module in (timers, owed, scheduling, processes, generations):
         monkeypatch.setattr(module, "run", made.run)
     monkeypatch.setattr(systemd, "show", made.show)
     monkeypatch.setattr(generations, "PROMPT", 0)

@@ -8,6 +8,7 @@ waits for it.
 import datetime
 import json
 import re
+import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from appctl.process import CtlError, run
 from appctl.releases import short
 
 RECORD_MAX = 65536
+
+AHEAD = """, since the clock was set back while its job ran (to count from now: date --set "@$(date +%s)")"""
 
 
 class Job(NamedTuple):
@@ -200,9 +203,20 @@ def described(app: App) -> list[dict[str, Any]]:
 def awaited(app: App, timer: str, active: bool, installed: bool, held: bool) -> dict[str, Any]:
     """Whether a timer waits for its time, and for which."""
     if held or not installed:
-        return {"state": "suspended" if held else "removed", "next": ""}
+        return {"state": "suspended" if held else "removed", "next": "", "ahead": False}
     at = systemd.show(unit(app, timer), "NextElapseUSecRealtime")["NextElapseUSecRealtime"] if active else ""
-    return {"state": "up" if active else "down", "next": at}
+    return {"state": "up" if active else "down", "next": at, "ahead": active and is_ahead(app, timer)}
+
+
+def is_ahead(app: App, timer: str) -> bool:
+    """Whether a timer counts from a time that is still to come: the clock was set back while its job ran.
+
+    systemd corrects all others then, and this one when the clock is set once more.
+    """
+    name = unit(app, timer)
+    at = run("systemctl", "show", "--property=LastTriggerUSec", "--", name, check=False, environment={"TZ": "UTC"})
+    found = re.fullmatch(r"LastTriggerUSec=[A-Z][a-z]{2} ([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}) UTC\n?", at)
+    return found is not None and moment(f"{found[1]}+00:00") > time.time() + 1
 
 
 def ran(app: App, timer: str, current: Job | None, running: list[Job]) -> dict[str, Any]:
@@ -230,7 +244,7 @@ def words(found: list[dict[str, Any]]) -> list[str]:
         when = {
             "suspended": f"suspended since {held.get('since')} by {held.get('by')}",
             "removed": "no timer of the release that serves",
-            "up": f"next {one['next'] or 'when its job has ended'}",
+            "up": f"next {one['next'] or 'when its job has ended'}{AHEAD if one['ahead'] else ''}",
             "down": "down, nothing starts it. Deploy again",
         }
         ran = "has not run" if not last else outcome(last)

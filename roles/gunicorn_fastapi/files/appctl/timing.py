@@ -6,7 +6,6 @@ import datetime
 import grp
 import json
 import os
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from appctl import bounded, disk, ending, journal, lock, owed, reason, releases,
 from appctl.app import App
 from appctl.asking import add_lock_wait
 from appctl.instance import WORDS
-from appctl.process import CtlError, run
+from appctl.process import CtlError
 from appctl.releases import short
 from appctl.timers import Job
 
@@ -113,7 +112,6 @@ def command_timed(app: App, arguments: argparse.Namespace) -> None:
         end(app, job, arguments.release)
     finally:
         owed.begin_again(app, job)
-        come_back(app, job.timer)
 
 
 def begin(app: App, job: Job, release: str) -> None:
@@ -167,19 +165,6 @@ def end(app: App, job: Job, release: str) -> None:
         text = f"{job.timer}: {ended.words} after {made['seconds']} s in {job.release} (journalctl -u {unit})"
         talk.tell(app, text, release, error=True)
         leave(app, job.timer, clock["InvocationID"])
-
-
-def come_back(app: App, timer: str) -> None:
-    """Have a timer that has begun its job in the future wait for times from now on: the clock was set back meanwhile.
-
-    systemd does it itself, but for timers whose jobs are under way then: they would wait for the first time after that.
-    """
-    unit = timers.unit(app, timer)
-    at = run("systemctl", "show", "--property=LastTriggerUSec", "--", unit, check=False, environment={"TZ": "UTC"})
-    found = re.fullmatch(r"LastTriggerUSec=[A-Z][a-z]{2} ([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}) UTC\n?", at)
-    if found and timers.moment(f"{found[1]}+00:00") > time.time() + 1:
-        talk.tell(app, f"{timer}: the clock was set back while its job ran, so {unit} begins anew", "")
-        run("systemctl", "try-restart", "--no-block", unit, check=False)
 
 
 def leave(app: App, timer: str, invocation: str) -> None:
