@@ -72,6 +72,10 @@ cuts: venv packages kernels ## cut the power of a host during deploys, N times (
 	@trap 'for name in $(CUT_HOST){,-{1..4}}; do tools/metal down $$name; done' EXIT; \
 	  molecule/metal/cuts.py $(CUT_HOST) --number $(N) $(if $(SEED),--seed $(SEED))
 
+.PHONY: shop
+shop: venv packages ## deploy examples/shop with PostgreSQL and Redis while orders come (LIMIT=debian13)
+	@tools/stages shop
+
 .PHONY: soak
 soak: venv packages ## do random operations under load (SEED, STEPS, REPLAY, LIMIT=debian13)
 	@SOAK_SEED=$(SEED) SOAK_STEPS=$(STEPS) SOAK_REPLAY='$(REPLAY)' molecule test --scenario-name soak
