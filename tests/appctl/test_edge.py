@@ -1,6 +1,7 @@
 """What an application has of the edge, and how it comes and goes without a reload of Caddy."""
 
 import argparse
+import datetime
 import io
 import json
 import os
@@ -13,6 +14,10 @@ import pytest
 from appctl import bounded, certificates, departing, edge, lock, systemd, talk
 from appctl.app import App
 from appctl.process import CtlError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 ENABLED = ["enable caddy.service", "--file-system /etc/systemd/system"]
 """On the disk, too: a loss of power after that finds it enabled."""
@@ -237,6 +242,20 @@ def test_files_have_to_fit(host: Host, tmp_path: Path) -> None:
     assert host.there() == before
     assert host.ask("shop", ["*.a.test"], tls="files", pair=other, certificate="2")["changed"]
     assert host.asked == ENABLED
+
+
+def test_a_file_that_has_expired_changes_nothing(host: Host) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a.test")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now - datetime.timedelta(days=9))
+    old = builder.not_valid_after(now - datetime.timedelta(days=1)).sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    with pytest.raises(CtlError, match="the certificate has expired, and nothing has changed"):
+        host.ask("shop", ["a.test"], tls="files", pair=(old.public_bytes(pem) + private).decode(), certificate="1")
+    assert host.there() == {}
 
 
 def test_the_status_says_what_there_is() -> None:

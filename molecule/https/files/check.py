@@ -14,24 +14,14 @@ import time
 from pathlib import Path
 from typing import Self
 
+import outside
 from checks import attempt, expect, marks, run, wait_for
 from malformed import CASES, SECOND
+from outside import UNVERIFIED, curl, edge, status, tls
 
 STATE = Path("/var/lib/fastapi")
 ONE, TWO = json.loads(Path("ids.json").read_text())
 AUTHORITY = "/var/lib/gunicorn_fastapi/edge/authority/ca.pem"
-UNVERIFIED = ssl.create_default_context()
-UNVERIFIED.check_hostname, UNVERIFIED.verify_mode = False, ssl.CERT_NONE
-
-
-def curl(*arguments: str, url: str = "https://shop.test/") -> str:
-    """What curl prints."""
-    return run("curl", "--silent", "--show-error", "--insecure", "--max-time", "20", *arguments, url)
-
-
-def status(*arguments: str, url: str = "https://shop.test/") -> str:
-    """The status and the version of HTTP."""
-    return curl("--output", "/dev/null", "--write-out", "%{http_code} %{http_version}", *arguments, url=url)
 
 
 def certificate(name: str) -> str:
@@ -45,13 +35,6 @@ def issuer(name: str) -> str:
     return subprocess.run(
         ["openssl", "x509", "-noout", "-issuer"], input=certificate(name), capture_output=True, text=True, check=True
     ).stdout
-
-
-def edge() -> tuple[str, int]:
-    """Which Caddy that is, and how often it has read its configuration."""
-    invocation = run("systemctl", "show", "--property=InvocationID", "--value", "caddy").strip()
-    lines = run("journalctl", f"_SYSTEMD_INVOCATION_ID={invocation}", "--output=cat")
-    return invocation, len(re.findall("Reload|load complete|serving initial|config is unchanged", lines))
 
 
 def certificates_were_there_before_any_client() -> None:
@@ -88,11 +71,6 @@ def versions_of_http() -> None:
         "--output", "/dev/null", "--write-out", "%{http_code} %{redirect_url}", url="http://shop.test/a?b=c"
     )
     expect(redirect == "308 https://shop.test/a?b=c", "a redirect", redirect)
-
-
-def tls(name: str = "shop.test") -> ssl.SSLSocket:
-    """A connection to the edge."""
-    return UNVERIFIED.wrap_socket(socket.create_connection(("127.0.0.1", 443), 30), server_hostname=name)
 
 
 def received(connection: ssl.SSLSocket, end: bytes = b"") -> bytes:
@@ -398,6 +376,8 @@ def main() -> None:
         certificates_were_there_before_any_client,
         metrics_say_when_a_certificate_ends,
         versions_of_http,
+        outside.tls_is_that_of_mozilla_s_intermediate_configuration,
+        outside.what_the_edge_keeps_to_itself,
         a_websocket_outlives_the_times_of_kept_connections,
         a_stream_comes_line_by_line_and_a_handover_leaves_it_its_time,
         no_request_hides_in_another_one,
@@ -408,6 +388,8 @@ def main() -> None:
         no_change_costs_a_request_over_http_2,
         a_kill_costs_what_is_under_way_and_no_more,
         a_new_certificate_costs_no_request,
+        outside.certificates_as_files_also_for_wildcards,
+        outside.a_neighbour_s_wrong_files_harm_nobody,
         a_neighbour_that_goes_is_not_missed,
         what_is_down_has_a_page,
         the_last_one_takes_the_edge_away,
