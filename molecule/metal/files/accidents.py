@@ -1,7 +1,7 @@
 """What goes wrong beside a handover, under clients that never retry: none of them notices. Runs on the host.
 
-On a kernel of its own alone: its clock, its disk and its PID 1 are nobody else's. Beside checks.py, traffic.py and
-interrupt.py, which it uses.
+On a kernel of its own alone: its clock, its disk and its PID 1 are nobody else's. Needs checks.py and traffic.py, and
+looks at files alone, as step.py does.
 """
 
 import contextlib
@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from checks import attempt, expect, finished, run
-from interrupt import wait_at
 from traffic import Traffic
 
 RATE = 5
@@ -22,6 +21,14 @@ YEAR = 365 * 86400
 JOURNAL = [f"systemd-journald{unit}" for unit in (".socket", "-dev-log.socket", "-audit.socket", ".service")]
 FULL = Path("/full")
 names = (f"{time.time_ns() + number:016x}" for number in itertools.count())
+UNIT = Path("/etc/systemd/system/fastapi.service")
+STEPS: dict[str, Callable[[str], bool]] = {
+    "join": lambda _: any(
+        Path("/run/systemd", top, "fastapi-candidate.service").exists() for top in ("system", "transient")
+    ),
+    "unit": lambda target: target in UNIT.read_text(),
+    "link": lambda target: Path("/opt/fastapi/current").readlink().name == target,
+}
 
 
 def derived() -> str:
@@ -36,11 +43,16 @@ def during(steps: dict[str, Callable[[], object]], *, may_fail: str = "") -> str
     """A handover with something at its steps: nobody notices; it succeeds, or fails for the reason that it may have."""
     target = derived()
     before = serving()
+    missed: list[str] = []
     with Traffic(RATE) as load:
         command = ["fastapictl", "handover", target]
         handover = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for step, happens in steps.items():
-            wait_at(step)
+            while not STEPS[step](target):
+                if handover.poll() is not None:
+                    missed.append(step)
+                    break
+                time.sleep(0.05)
             happens()
         said = handover.communicate(timeout=300)[0]
     seen = load.seen
@@ -48,6 +60,7 @@ def during(steps: dict[str, Callable[[], object]], *, may_fail: str = "") -> str
     expect(seen["answered"] == sum(seen["counted"].values()), "what is answered to be counted, once", seen)
     succeeded = handover.returncode == 0
     expect(succeeded or (may_fail and may_fail in said), "a handover that succeeds", said)
+    expect(not (succeeded and missed), "all of its steps to be seen", missed)
     expect(serving() == (target if succeeded else before), "status to be true", serving(), said)
     return f"{seen['answered']} answered, 0 lost, the handover {'succeeded' if succeeded else 'was refused'}"
 
@@ -74,7 +87,7 @@ def true_time() -> Iterator[Callable[[int], None]]:
 def clock() -> str:
     """It jumps by a year, forth and then back."""
     with true_time() as jump:
-        said = during({"join": lambda: jump(YEAR), "restart": lambda: jump(-YEAR)})
+        said = during({"join": lambda: jump(YEAR), "unit": lambda: jump(-YEAR)})
     return f"clock a year ahead, then a year behind: {said}"
 
 
@@ -89,7 +102,7 @@ def journald() -> str:
 
 def reexec() -> str:
     """Systemd is upgraded in each of its steps."""
-    steps = ["preflight", "join", "restart", "leave"]
+    steps = list(STEPS)
     return f"daemon-reexec at {', '.join(steps)}: " + during(
         dict.fromkeys(steps, lambda: run("systemctl", "daemon-reexec"))
     )
