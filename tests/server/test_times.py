@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from gunicorn_fastapi.connection import Answering
 from gunicorn_fastapi.guard import LINGER
 from gunicorn_fastapi.websocket import CLOSING
 from malformed import SECOND, get, post
@@ -187,6 +188,26 @@ def test_who_is_answered_before_the_end_of_a_body_has_the_time_of_a_body() -> No
             await worker.pass_time(worker.config.timeout_keep_alive + 10)
             assert await client.rest() == b""
             assert not worker.connections
+
+    run(test())
+
+
+def test_a_request_that_came_in_time_is_answered_by_a_loop_that_was_held_up() -> None:
+    """uvloop looks at its timers first: the time is over, and the request is not read yet."""
+
+    async def test() -> None:
+        async with Worker(Witness(), **BOUNDS) as worker:
+            client = await worker.connect(get())
+            await client.answer()
+            (connection,) = worker.connections
+            assert isinstance(connection, Answering)
+            connection._idle -= worker.config.timeout_keep_alive + 1  # noqa: SLF001 (its time is over)
+            client.send(get(b"/late"))
+            connection._look_idle()  # noqa: SLF001 (as uvloop does before it reads)
+            assert (await client.answer())[2] == b"/late"
+            connection._idle -= worker.config.timeout_keep_alive + 1  # noqa: SLF001 (its time is over)
+            connection._look_idle()  # noqa: SLF001 (as uvloop does before it reads)
+            assert await client.rest() == b""
 
     run(test())
 

@@ -14,6 +14,9 @@ from gunicorn_fastapi.guard import AWAITED, BUSY, IDLE, SLOW, Guard
 from gunicorn_fastapi.progress import Progress, has_hung_up
 from gunicorn_fastapi.upstream import HttpToolsProtocol
 
+SOON = 0.05
+"""Seconds in which the loop reads what the kernel has."""
+
 
 class Answering(HttpToolsProtocol):
     """What was received whole is answered, in order, whatever comes after it."""
@@ -176,6 +179,9 @@ class Answering(HttpToolsProtocol):
         if self.timeout_keep_alive_task is None:
             return
         rest = self._idle + self.timeout_keep_alive - self.loop.time()
+        # A loop that was held up may learn of the time before it learns of a request that came in time.
+        if rest <= 0 and not self.transport.is_closing() and upstream.has_unread_bytes(self):
+            rest = SOON
         if rest > 0:
             self.timeout_keep_alive_task = self._alarm = self.loop.call_later(rest, self._look_idle)
         else:
