@@ -46,7 +46,7 @@ class Allowed:
         if root and path.startswith(f"{root}/"):
             path = path[len(root) :]
         tidy = posixpath.normpath(f"/{path.lstrip('/')}")
-        return all(self._may_have(each, scope.get("client")) for each in {path, tidy})
+        return all(self._may_have(each, scope.get("client")) for each in (path, tidy))
 
     def _may_have(self, path: str, client: Any) -> bool:
         for prefix, networks in self._paths:
