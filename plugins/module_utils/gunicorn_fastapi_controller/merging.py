@@ -64,8 +64,10 @@ class Waiting:
 def follow(streams: Mapping[str, list[str]], show: Callable[[str, Record], None]) -> dict[str, str]:
     """Show what programs print as JSON, a record a line, until all have ended; why each did, in words.
 
-    Their standard input stays open as long as this process lives, by which they know that somebody reads.
+    Their standard input stays open as long as this process lives, by which they know that somebody reads. Its parent
+    may end without a word to it, and nobody reads then either.
     """
+    parent = os.getppid()
     waiting, buffers, ends = Waiting(), dict.fromkeys(streams, b""), dict.fromkeys(streams, "")
     processes: dict[str, subprocess.Popen[bytes]] = {}
     with selectors.DefaultSelector() as selector:
@@ -75,7 +77,7 @@ def follow(streams: Mapping[str, list[str]], show: Callable[[str, Record], None]
                 processes[host] = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe)
                 for stream in (processes[host].stdout, processes[host].stderr):
                     selector.register(cast(IO[bytes], stream), selectors.EVENT_READ, host)
-            while selector.get_map():
+            while selector.get_map() and os.getppid() == parent:
                 for key, _ in selector.select(TICK):
                     host = key.data
                     piece = os.read(key.fd, 65536)
