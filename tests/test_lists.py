@@ -137,7 +137,7 @@ name = "jobs"
 source = { editable = "apps/jobs" }
 [[package]]
 name = "idna"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://example.com/simple" }
 """
 
 
