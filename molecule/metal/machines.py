@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import IO
 
 HERE = Path(__file__).resolve().parent
 METAL = str(HERE.parent.parent / "tools/metal")
@@ -17,10 +18,11 @@ class CutError(Exception):
     """What was expected, and what was seen instead."""
 
 
-def metal(*arguments: str) -> str:
+def metal(*arguments: str, stdin: IO[str] | None = None) -> str:
     """What tools/metal prints."""
     done = subprocess.run(
         [METAL, *arguments],
+        stdin=stdin,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -33,19 +35,11 @@ def metal(*arguments: str) -> str:
 
 def on(name: str, script: str, *arguments: str) -> str:
     """What a script of files/ prints on a machine."""
-    command = [METAL, "shell", name, f"python3 - {' '.join(arguments)}"]
     with (HERE / "files" / script).open() as text:
-        done = subprocess.run(
-            command,
-            stdin=text,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-    if done.returncode:
-        raise CutError(f"{name}, {script}: {done.stdout}{done.stderr}")
-    return done.stdout
+        try:
+            return metal("shell", name, f"python3 - {' '.join(arguments)}", stdin=text)
+        except CutError as error:
+            raise CutError(f"{script}: {error}") from None
 
 
 class Watch:
